@@ -1,0 +1,35 @@
+# Two commands do everything: `make demo` runs the main job, `make test` runs every check.
+# Each sets itself up in .venv; only Python 3.11 or newer, git and make have to be there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONPATH :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint types suite clean
+
+demo: .venv/ready
+	$(BIN)/python examples/kill_and_resume.py
+
+test: lint types suite
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/api.py
+
+suite: .venv/ready
+	$(BIN)/pytest -n 2 --dist worksteal
+
+.venv/ready: pyproject.toml tests/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Keeps the checkpoints of a training run in any storage, and resumes the run from them."""

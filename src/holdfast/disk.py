@@ -1,0 +1,231 @@
+"""
+Files on a local disk that survive a power cut: the one set of file operations under everything.
+
+After any failed write, close or fsync the file in question is discarded and never synced again:
+the kernel may have dropped its pages and answers "done" the second time.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from holdfast.errors import AccessDenied, InvalidInputError, StorageError, StorageFull
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+
+@contextlib.contextmanager
+def disk_errors(action: str, place: Path | str) -> Iterator[None]:
+    """
+    Translate what the operating system reports into our errors, once.
+
+    Parameters:
+        action (str): what was tried, as it follows `cannot`, such as `write`.
+        place (Path | str): the file or directory.
+
+    Raises:
+        StorageFull: no space, a quota is used up, or the file is too large for the place.
+        AccessDenied: no right.
+        StorageError: anything else, with its errno.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        what = f"cannot {action} {place}: {error.strerror or error}"
+        safe = "What is committed is untouched."
+        if error.errno in _FULL:
+            cure = "Make room there, then repeat the call."
+            raise StorageFull(f"{what}. {safe} {cure}", errno=error.errno) from error
+        if error.errno in _DENIED:
+            cure = "Grant this user the right, then repeat the call."
+            raise AccessDenied(f"{what}. {safe} {cure}", errno=error.errno) from error
+        if error.errno == errno.EROFS:
+            cure = "Mount it for writing, then repeat the call."
+        else:
+            cure = "The call may be repeated."
+        raise StorageError(f"{what}. {safe} {cure}", errno=error.errno) from error
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """
+    Write a file that must not exist yet, and make its content durable; its name is not yet.
+
+    Raises:
+        OSError: it exists, or could not be written; then nothing of it is left.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # a full disk may show only here
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def replace(path: Path, data: bytes, *, temporary: str) -> None:
+    """Put a file in the place of what is there, whole and durably, by way of a temporary name."""
+    beside = path.with_name(temporary)
+    beside.unlink(missing_ok=True)
+    write_new(beside, data)
+    beside.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE filesystems cannot sync a directory, and say so with these two.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory and its missing parents; each new name is durable."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    try:
+        path.mkdir(mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    sync_directory(path.parent)
+
+
+def walk(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """
+    Every regular file below a directory with its status, by path, in order; links are not followed.
+
+    Raises:
+        InvalidInputError: something is neither a file nor a directory: a link, a socket, a device.
+    """
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            for path, below in walk(Path(entry.path)):
+                yield f"{entry.name}/{path}", below
+        elif stat.S_ISREG(status.st_mode):
+            yield entry.name, status
+        else:
+            raise InvalidInputError(
+                f"{entry.path} is neither a file nor a directory; nothing was saved. "
+                "Links and special files are not kept: replace it by what it stands for."
+            )
+
+
+def hash_file(path: Path) -> str:
+    """A file's SHA-256 with the algorithm's name before it, as a manifest has it."""
+    with path.open("rb", buffering=0) as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a directory with all that is in it; what is missing already is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def make_private(path: Path) -> None:
+    """
+    Make a directory that only this user can enter, or make sure that it is one.
+
+    Raises:
+        InvalidInputError: it belongs to somebody else, or others may write into it.
+    """
+    make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(0o700)
+        sync_directory(path.parent)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise InvalidInputError(
+            f"the workspace {path} is not a directory; nothing was touched. Give another one."
+        )
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InvalidInputError(
+            f"the workspace {path} belongs to another user, or others may write into it, so what "
+            f"is staged there could be changed. Nothing was touched. Run: chmod 700 {path}, or "
+            "give another workspace."
+        )
+
+
+def new_name() -> str:
+    """A name that nobody else uses."""
+    return secrets.token_hex(8)
+
+
+class Lock:
+    """
+    A lock on a file that ends with the process that holds it, however that process ends.
+
+    A POSIX record lock: a forked child does not inherit it, so an orphaned data loader cannot keep
+    a dead trainer's drafts locked. The kernel does not keep two holders in one process apart; a
+    table in this module does.
+    """
+
+    _held: dict[tuple[int, Path], int] = {}  # noqa: RUF012 - one table per process, on purpose
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def take(cls, path: Path) -> Self | None:
+        """
+        Take the lock, making its file if it is missing; None if anybody holds it.
+
+        Raises:
+            OSError: the file cannot be made or locked.
+        """
+        key = (os.getpid(), path)
+        with cls._guard:
+            if key in cls._held:
+                return None
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    return None
+                raise
+            cls._held[key] = descriptor
+        return cls(path)
+
+    def release(self) -> None:
+        """Let go; repeating it is fine."""
+        with self._guard:
+            descriptor = self._held.pop((os.getpid(), self.path), None)
+            if descriptor is not None:
+                os.close(descriptor)

@@ -1,0 +1,134 @@
+"""What can be kept: State and Snapshot, and files on a disk as the simplest state."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from holdfast import disk
+from holdfast.errors import InvalidInputError
+
+
+class Snapshot(Protocol):
+    """A copy of a state that later training steps do not show in."""
+
+    def write_to(self, directory: Path) -> None:
+        """
+        Write the copy as files into an empty directory. Runs on a worker thread, once.
+
+        Parameters:
+            directory (Path): exists, is empty, and lies in the workspace.
+        """
+
+
+@runtime_checkable
+class State(Protocol):
+    """Live objects that can be captured and read back."""
+
+    def snapshot(self) -> Snapshot:
+        """Copy the state. Training waits for this and for nothing else."""
+
+    def restore(self, directory: Path) -> None:
+        """
+        Load the files of a snapshot into the live objects.
+
+        A state compares all names and shapes before it assigns the first value, and raises where
+        one is missing; it runs no stored code.
+
+        Parameters:
+            directory (Path): verified files; they may be gone after the call.
+        """
+
+
+class Files:
+    """
+    A file, or the files below a directory, as a state.
+
+    A file is kept under its own name, a directory's files under their paths below it. Links and
+    special files are refused; empty directories are not kept.
+
+    Parameters:
+        path (Path | str): the file or the directory.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def snapshot(self) -> "FilesSnapshot":
+        """
+        Copy the files into the system's temporary directory.
+
+        Raises:
+            InvalidInputError: the path is missing, or something in it is a link or special.
+        """
+        copy = tempfile.TemporaryDirectory(prefix="holdfast-")
+        copy_files(self.path, Path(copy.name))
+        return FilesSnapshot(copy)
+
+    def restore(self, directory: Path) -> None:
+        """
+        Put the kept files in the place of those at the path.
+
+        Where nothing is at the path yet, a single kept file of the same name becomes a file, and
+        anything else a directory.
+
+        Raises:
+            InvalidInputError: the path is a file, and none of that name was kept.
+        """
+        kept = [path for path, _ in disk.walk(directory)]
+        is_file = not self.path.is_dir() and kept == [self.path.name]
+        if self.path.is_file() and not is_file:
+            raise InvalidInputError(
+                f"no file {self.path.name!r} was kept to put in the place of {self.path}; kept "
+                f"were {', '.join(kept)}. Nothing was changed. Give a directory."
+            )
+        disk.make_directory(self.path.parent)
+        fresh = self.path.with_name(f"~{disk.new_name()}")
+        if is_file:
+            shutil.copyfile(directory / self.path.name, fresh)
+            fresh.replace(self.path)
+            return
+        shutil.copytree(directory, fresh)
+        if self.path.exists():
+            old = self.path.rename(self.path.with_name(f"~{disk.new_name()}"))
+            fresh.rename(self.path)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(self.path)
+
+
+class FilesSnapshot:
+    """Files in a temporary directory, which goes with the object."""
+
+    def __init__(self, copy: "tempfile.TemporaryDirectory[str]") -> None:
+        self._copy = copy
+
+    def write_to(self, directory: Path) -> None:
+        """Move the copies into the directory."""
+        for child in Path(self._copy.name).iterdir():
+            shutil.move(child, directory / child.name)
+        self._copy.cleanup()
+
+
+def copy_files(source: Path, into: Path) -> None:
+    """
+    Copy a file, or the files below a directory, into an empty directory.
+
+    Raises:
+        InvalidInputError: the source is missing or empty, or holds a link or something special.
+    """
+    if source.is_symlink() or not source.exists():
+        raise InvalidInputError(
+            f"there is no file or directory {source}, or it is a link; nothing was saved. "
+            "Give the path of what was written."
+        )
+    if source.is_file():
+        shutil.copyfile(source, into / source.name)
+        return
+    paths = [path for path, _ in disk.walk(source)]
+    if not paths:
+        raise InvalidInputError(f"no file lies below {source}; nothing was saved.")
+    for path in paths:
+        target = into / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, target)
