@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Self
 
 from holdfast.errors import InvalidInputError
@@ -102,8 +101,8 @@ class Checkpoint:
     id: CheckpointId
     created_at: datetime = field(compare=False)
     files: tuple[File, ...] = ()
-    metrics: Mapping[str, float] = field(default=MappingProxyType({}), compare=False)
-    metadata: Mapping[str, Any] = field(default=MappingProxyType({}), compare=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
     writer: str = ""
     parent: CheckpointId | None = None
     version: str = ""

@@ -28,11 +28,13 @@ class Backend(Protocol):
     """
     A place where things are kept, as objects under keys.
 
-    Every verb is whole or not at all, durable when it returns, and safe to repeat. Only
-    `StorageError` and its kinds leave it, and `NotFoundError` where a key is read that is missing:
-    a place that cannot be reached, or a bucket that does not exist, is never "missing". Verbs may be called from several threads at once. Keys
-    are relative, made of the parts that `layout.check_paths` allows, and a key is never also the
-    directory of another one. What a backend has not finished it may leave under a name that starts
+    Every verb is whole or not at all, durable when it returns, and safe to repeat. Verbs may be
+    called from several threads at once. Only `StorageError` and its kinds leave a backend, and
+    `NotFoundError` where a key is read that is missing: a place that cannot be reached, or a
+    bucket that does not exist, is never "missing".
+
+    Keys are relative, made of the parts that `layout.check_paths` allows, and no key is also the
+    directory of another. What a backend has not finished it may leave under a name that starts
     with `~`; a scan shows it, and sweep removes it.
 
     `holdfast.testing.BackendContract` is this text as a test suite.
