@@ -156,6 +156,31 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def move_directory(source: Path, target: Path) -> None:
+    """
+    Move a directory to a name that is free or an empty directory; it appears there whole.
+
+    Raises:
+        OSError: it could not be moved; the target is as it was.
+    """
+    make_directory(target.parent)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f"~{new_name()}")
+        try:
+            shutil.copytree(source, beside)
+            for path, _ in walk(beside):
+                sync_file(beside / path)
+            beside.rename(target)
+        except BaseException:
+            remove(beside)
+            raise
+    sync_directory(target.parent)
+
+
 def make_private(path: Path) -> None:
     """
     Make a directory that only this user can enter, or make sure that it is one.

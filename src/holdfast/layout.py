@@ -21,6 +21,9 @@ FILES = "files/"
 PINS = "pins/"
 DOOMED = "doomed/"
 
+#: In a local store, the directory that drafts are staged in; no part of the store itself.
+WORKSPACE = ".workspace"
+
 #: Starts the name of a file that a backend has not finished; no name of ours or a user's has it.
 PARTIAL = "~"
 
@@ -54,7 +57,12 @@ def before_session(session: int) -> str:
     Up to session 999 it sorts after those of all earlier ones. From 1000 on some earlier sessions
     come after it too, since keys sort as text and `1001` comes after `10000`.
     """
-    return MANIFESTS + min(f"{session:04d}", "1" + "0" * max(4, len(str(session))))
+    return MANIFESTS + min(f"{session:04d}", str(10 ** max(4, len(str(session)))))
+
+
+def after(checkpoint: CheckpointId) -> str:
+    """A key that sorts before the manifests of every later checkpoint, and after as many as can."""
+    return min(manifest_key(checkpoint), before_session(10 ** max(4, len(str(checkpoint.session)))))
 
 
 def files_prefix(checkpoint: CheckpointId) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from holdfast import layout, record
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
@@ -31,9 +31,9 @@ class Tombstone:
     id: CheckpointId
 
 
-def write(checkpoint: Checkpoint) -> bytes:
+def write(checkpoint: Checkpoint, kind: Literal["checkpoint", "draft"] = "checkpoint") -> bytes:
     """
-    Write a manifest.
+    Write a manifest, or the same of a draft, which may have no session yet (0).
 
     Raises:
         InvalidInputError: it would be larger than a reader takes.
@@ -41,7 +41,7 @@ def write(checkpoint: Checkpoint) -> bytes:
     return _bounded(
         {
             "format": FORMAT,
-            "kind": "checkpoint",
+            "kind": kind,
             "id": str(checkpoint.id),
             "session": checkpoint.session,
             "step": checkpoint.step,
@@ -81,6 +81,23 @@ def read(data: bytes, expected: CheckpointId) -> Checkpoint | Tombstone:
         raise FormatError(f"the manifest of {expected} is not valid: {error}") from error
 
 
+def read_staged(data: bytes, kind: Literal["checkpoint", "draft"]) -> Checkpoint:
+    """
+    Read a record from the workspace, where no key says which id it has.
+
+    In that of a draft the session is 0 where it had no number yet.
+
+    Raises:
+        FormatError: as `read`.
+    """
+    members = record.decode(data)
+    check_format(members)
+    try:
+        return _read_staged(members, kind)
+    except (KeyError, TypeError, ValueError, InvalidInputError) as error:
+        raise FormatError(f"the {kind}'s record is not valid: {error}") from error
+
+
 def check_format(members: Mapping[str, Any]) -> None:
     """
     Refuse a record that is not of this format.
@@ -100,12 +117,23 @@ def check_format(members: Mapping[str, Any]) -> None:
 
 
 def _read(members: Mapping[str, Any], expected: CheckpointId) -> Checkpoint | Tombstone:
-    if members["id"] != str(expected):
-        raise ValueError(f"it says that it is {members['id']!r}")
-    if members["kind"] == "tombstone":
+    if members["kind"] == "tombstone" and members["id"] == str(expected):
         return Tombstone(expected)
     if members["kind"] != "checkpoint":
         raise ValueError(f"it is neither a checkpoint nor a tombstone: {members['kind']!r}")
+    return _read_checkpoint(members, expected)
+
+
+def _read_staged(members: Mapping[str, Any], kind: str) -> Checkpoint:
+    if members["kind"] != kind:
+        raise ValueError(f"it is a {members['kind']!r}")
+    session, step, token = _text(members["id"]).split("-")
+    return _read_checkpoint(members, CheckpointId(int(session), int(step), token))
+
+
+def _read_checkpoint(members: Mapping[str, Any], expected: CheckpointId) -> Checkpoint:
+    if members["id"] != str(expected):
+        raise ValueError(f"it says that it is {members['id']!r}")
     if (members["session"], members["step"]) != (expected.session, expected.step):
         raise ValueError("its session and step differ from its id")
     parent = members["parent"]

@@ -1,0 +1,154 @@
+"""The way back: verify what lies in the store, and bring it here with every byte hashed."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import disk, layout
+from holdfast.backends.base import Backend
+from holdfast.checkpoint import Checkpoint, CheckpointId, File
+from holdfast.errors import CorruptionError, StorageFull
+from holdfast.staging import Scratch, Workspace
+
+#: How often a file is fetched before the difference is believed to lie in the store.
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Damage:
+    """
+    One file that is not as its manifest says.
+
+    Attributes:
+        checkpoint (CheckpointId): whose file.
+        path (str): where it lies inside the checkpoint.
+        what (str): missing, of another size, or of other content.
+    """
+
+    checkpoint: CheckpointId
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} {self.path}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    What a verification found.
+
+    Attributes:
+        checked (tuple[Checkpoint, ...]): what was looked at, in the order of training.
+        damage (tuple[Damage, ...]): what is not as it should be.
+        deep (bool): whether every byte was hashed; else presence and sizes only.
+    """
+
+    checked: tuple[Checkpoint, ...]
+    damage: tuple[Damage, ...]
+    deep: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.damage
+
+
+def fetch(checkpoint: Checkpoint, backend: Backend, workspace: Workspace) -> Scratch:
+    """
+    Bring a checkpoint's files into a private directory, each byte hashed on arrival.
+
+    Returns:
+        Scratch: holds the files; the caller discards it.
+
+    Raises:
+        NotFoundError: the checkpoint was removed meanwhile.
+        CorruptionError: a file is missing, or differs from the manifest after three tries.
+        StorageFull: the workspace has no room for it.
+        StorageError: the place or the workspace failed.
+    """
+    _check_sizes(checkpoint, backend)
+    scratch = workspace.scratch()
+    try:
+        _check_room(checkpoint, scratch.directory)
+        for file in checkpoint.files:
+            _fetch_file(checkpoint, file, backend, scratch.directory / file.path)
+    except BaseException:
+        scratch.discard()
+        raise
+    return scratch
+
+
+def verify(
+    checkpoint: Checkpoint, sizes: dict[str, int], backend: Backend, workspace: Workspace | None
+) -> Iterator[Damage]:
+    """
+    Every way in which a checkpoint's files differ from its manifest.
+
+    Parameters:
+        checkpoint (Checkpoint): what to look at.
+        sizes (dict[str, int]): the sizes by key that a scan has shown.
+        backend (Backend): where it lies.
+        workspace (Workspace | None): where to bring files to be hashed; None compares sizes only.
+    """
+    for file in checkpoint.files:
+        size = sizes.get(layout.file_key(checkpoint.id, file.path))
+        if size is None:
+            yield Damage(checkpoint.id, file.path, "missing")
+        elif size != file.size:
+            what = f"{size:,} bytes in the place of {file.size:,}"
+            yield Damage(checkpoint.id, file.path, what)
+        elif workspace is not None:
+            scratch = workspace.scratch()
+            try:
+                _fetch_file(checkpoint, file, backend, scratch.directory / file.path)
+            except CorruptionError:
+                yield Damage(checkpoint.id, file.path, "other content")
+            finally:
+                scratch.discard()
+
+
+def sizes_below(prefix: str, backend: Backend) -> dict[str, int]:
+    """The size of each key that starts with the prefix, in bytes."""
+    return {entry.key: entry.size for entry in backend.scan(prefix)}
+
+
+def _check_sizes(checkpoint: Checkpoint, backend: Backend) -> None:
+    sizes = sizes_below(layout.files_prefix(checkpoint.id), backend)
+    for damage in verify(checkpoint, sizes, backend, workspace=None):
+        # A checkpoint that is being removed has lost its manifest first.
+        backend.read(layout.manifest_key(checkpoint.id))
+        raise _corrupt(checkpoint, damage.path, damage.what)
+
+
+def _check_room(checkpoint: Checkpoint, directory: Path) -> None:
+    with disk.disk_errors("look for room in", directory):
+        free = shutil.disk_usage(directory).free
+    if free < checkpoint.size:
+        raise StorageFull(
+            f"{checkpoint} has {checkpoint.size:,} bytes and the workspace {directory} has room "
+            f"for {free:,}. The store is untouched. Make room, or open the store with another "
+            "`workspace`."
+        )
+
+
+def _fetch_file(checkpoint: Checkpoint, file: File, backend: Backend, target: Path) -> None:
+    with disk.disk_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        backend.download(layout.file_key(checkpoint.id, file.path), target)
+        with disk.disk_errors("read", target):
+            found = disk.hash_file(target)
+            if found == file.hash:
+                return
+            target.unlink()
+    raise _corrupt(checkpoint, file.path, f"its content has {found} in the place of {file.hash}")
+
+
+def _corrupt(checkpoint: Checkpoint, path: str, what: str) -> CorruptionError:
+    return CorruptionError(
+        f"{checkpoint} is damaged in the store: {path}: {what}. Nothing was loaded, and every "
+        "other checkpoint is untouched. Restore an older one; restore() without a checkpoint "
+        "takes the newest good one by itself."
+    )

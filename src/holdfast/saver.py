@@ -1,0 +1,327 @@
+"""Publishing in the background, with a bound and an end."""
+
+import atexit
+import contextlib
+import os
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Literal, Self
+
+from holdfast import disk
+from holdfast.checkpoint import Checkpoint
+from holdfast.errors import (
+    CheckpointError,
+    CheckpointWarning,
+    InvalidInputError,
+    PendingSaveError,
+    StorageError,
+    SupersededError,
+)
+from holdfast.staging import Draft
+from holdfast.state import Snapshot, State
+from holdfast.store import CheckpointStore, Metadata, Metrics, write_state
+
+#: Seconds that an interpreter's exit waits for what is pending; what is left stays a draft.
+EXIT_SECONDS = 20.0
+
+
+@dataclass(eq=False)
+class _Job:
+    draft: Draft
+    snapshot: Snapshot | None
+    future: "Future[Checkpoint]" = field(default_factory=Future)
+
+
+class Saver:
+    """
+    Saves into a store behind the training loop.
+
+    A save blocks for the snapshot; staging, uploading, committing and pruning happen on one worker
+    thread, in order. When more wait than `max_pending`, the oldest waiting save gives way and its
+    future fails. A place that fails does not stop training: what was staged stays in the workspace,
+    a warning says how old the newest durable checkpoint is, and it is sent before the next save.
+
+    Use it as a context manager, or call `close`.
+
+    Parameters:
+        store (CheckpointStore): where to save.
+        max_pending (int): how many saves may wait beside the one that is being sent, and how many
+            staged drafts are kept for a place that fails.
+        on_error (str): `warn` goes on training when a save failed; `raise` raises
+            `PendingSaveError` at the next save.
+        clock (Callable[[], datetime]): gives the time that ages are counted from.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        max_pending: int = 1,
+        on_error: Literal["warn", "raise"] = "warn",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if max_pending < 1:
+            raise InvalidInputError(
+                f"max_pending is at least 1, not {max_pending}: one save has to be able to wait."
+            )
+        if on_error not in ("warn", "raise"):
+            raise InvalidInputError(f"on_error is 'warn' or 'raise', not {on_error!r}.")
+        self.store = store
+        self.newest: Checkpoint | None = None
+        """The newest checkpoint that this saver has made durable."""
+        self._max_pending = max_pending
+        self._on_error = on_error
+        self._clock = clock
+        self._waiting: deque[_Job] = deque()
+        self._kept: deque[_Job] = deque()
+        self._failure: CheckpointError | None = None
+        self._again = False
+        self._busy = False
+        self._closed = False
+        self._changed = threading.Condition()
+        self._pid = os.getpid()
+        # A daemon, so that a hanging place cannot keep the process from ending; at exit it is
+        # given some seconds, and the sealed draft is the net below.
+        self._worker = threading.Thread(target=self._work, name="holdfast-saver", daemon=True)
+        self._worker.start()
+        atexit.register(self._at_exit)
+
+    def save(
+        self,
+        state: State | str | os.PathLike[str],
+        *,
+        step: int,
+        metrics: Metrics | None = None,
+        metadata: Metadata | None = None,
+    ) -> "Future[Checkpoint]":
+        """
+        Take a snapshot now and publish it in the background.
+
+        A path is copied into the workspace before this returns, so it may be overwritten at once.
+
+        Parameters:
+            as `CheckpointStore.save`.
+
+        Returns:
+            Future[Checkpoint]: done once the checkpoint is durable, or with the error.
+
+        Raises:
+            InvalidInputError: the call is wrong; nothing was touched.
+            SupersededError: a newer session writes into the store.
+            PendingSaveError: with `on_error="raise"`, an earlier save failed.
+        """
+        self._check_open()
+        if self._on_error == "raise" or isinstance(self._failure, SupersededError):
+            self._raise_failure()
+        try:
+            draft = self.store.draft(step=step, metrics=metrics, metadata=metadata)
+            try:
+                snapshot = state.snapshot() if isinstance(state, State) else None
+                if snapshot is None:
+                    write_state(state, draft.directory)
+            except BaseException:
+                draft.discard()
+                raise
+        except StorageError as error:
+            return self._not_staged(step, error)
+        job = _Job(draft, snapshot)
+        with self._changed:
+            self._waiting.append(job)
+            given_way = [
+                self._waiting.popleft() for _ in range(len(self._waiting) - self._max_pending)
+            ]
+            self._changed.notify_all()
+        for old in given_way:
+            self._give_way(old)
+        return job.future
+
+    def wait(self) -> None:
+        """
+        Wait until nothing is pending.
+
+        Raises:
+            PendingSaveError: the last save failed; `__cause__` says why.
+            SupersededError: a newer session writes into the store.
+        """
+        self._drain()
+        self._raise_failure()
+
+    def close(self) -> None:
+        """
+        Wait until nothing is pending, and end the worker; repeating it is fine.
+
+        Raises:
+            PendingSaveError, SupersededError: as `wait`.
+        """
+        if self._closed:
+            return
+        self._drain()
+        self._end()
+        self._raise_failure()
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long ago the newest durable checkpoint of this saver was staged."""
+        return None if self.newest is None else self._clock() - self.newest.created_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except CheckpointError as failed:
+            if error is None:
+                raise
+            # The error that ends the block is the one to raise; this one is told beside it.
+            _warn(f"{failed}")
+
+    # The caller's thread.
+
+    def _check_open(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            raise InvalidInputError(
+                "this saver is closed, or was made before this process was forked; nothing was "
+                "saved. Make a new one."
+            )
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if isinstance(failure, SupersededError):
+            self._failure = failure
+            raise failure
+        if failure is not None:
+            raise PendingSaveError(
+                f"the save before failed: {failure} Training is unharmed. {self._durable()}"
+            ) from failure
+
+    def _not_staged(self, step: int, error: StorageError) -> "Future[Checkpoint]":
+        self._failed(step, error)
+        future: Future[Checkpoint] = Future()
+        future.set_exception(error)
+        return future
+
+    def _drain(self, timeout: float | None = None) -> None:
+        with self._changed:
+            self._again = bool(self._kept)
+            self._changed.notify_all()
+            self._changed.wait_for(self._is_idle, timeout)
+
+    def _end(self) -> None:
+        atexit.unregister(self._at_exit)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._worker.join()
+        for job in self._kept:
+            job.draft.release()
+
+    def _at_exit(self) -> None:
+        self._drain(EXIT_SECONDS)
+
+    # The worker's thread.
+
+    def _is_idle(self) -> bool:
+        return not (self._waiting or self._busy or self._again)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._again or self._closed)
+                if not (self._waiting or self._again):
+                    return
+                job = self._waiting.popleft() if self._waiting else None
+                self._again, self._busy = self._again and job is not None, True
+            try:
+                self._run(job)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _run(self, job: _Job | None) -> None:
+        try:
+            if job is not None:
+                self._stage(job)
+            while self._kept:
+                self._send(self._kept[0])
+                self._kept.popleft()
+        except SupersededError as error:
+            self._failure = error
+            for kept in self._kept:
+                kept.draft.release()
+                _finish(kept.future, error)
+            self._kept.clear()
+        except CheckpointError as error:
+            self._failed(job.draft.step if job else self._kept[-1].draft.step, error)
+            if job is not None:
+                _finish(job.future, error)
+        while len(self._kept) > self._max_pending + 1:
+            self._give_way(self._kept.popleft())
+
+    def _stage(self, job: _Job) -> None:
+        draft, snapshot, job.snapshot = job.draft, job.snapshot, None
+        try:
+            if snapshot is not None:
+                with disk.disk_errors("stage into", draft.directory):
+                    snapshot.write_to(draft.directory)
+            self.store.seal(draft)
+        except CheckpointError:
+            draft.discard()
+            raise
+        except Exception as error:  # the framework's own; nobody above this thread would see it
+            draft.discard()
+            raise PendingSaveError(
+                f"writing step {draft.step:,} failed: {error!r}. Nothing of it was saved; every "
+                "checkpoint before it is untouched."
+            ) from error
+        self._kept.append(job)
+
+    def _send(self, job: _Job) -> None:
+        checkpoint = self.store.publish(job.draft)
+        if self.newest is None or checkpoint.id > self.newest.id:
+            self.newest = checkpoint
+        self._failure = None
+        _finish(job.future, checkpoint)
+
+    def _give_way(self, job: _Job) -> None:
+        job.draft.discard()
+        error = PendingSaveError(
+            f"the save of step {job.draft.step:,} gave way to a newer one: the place takes them "
+            f"slower than they come. {self._durable()} Save less often, or raise max_pending."
+        )
+        _finish(job.future, error)
+        _warn(str(error))
+
+    def _failed(self, step: int, error: CheckpointError) -> None:
+        self._failure = error
+        _warn(f"saving step {step:,} failed: {error} Training goes on. {self._durable()}")
+
+    def _durable(self) -> str:
+        if self.newest is None:
+            return "No checkpoint of this saver is durable yet."
+        age = str(self.age).partition(".")[0]
+        return f"The newest durable checkpoint is that of step {self.newest.step:,}, {age} old."
+
+
+def _finish(future: "Future[Checkpoint]", outcome: Checkpoint | CheckpointError) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled by its owner, or failed before
+        if isinstance(outcome, Checkpoint):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, CheckpointWarning, stacklevel=3)

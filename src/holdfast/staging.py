@@ -1,0 +1,264 @@
+"""
+The workspace: where snapshots become sealed, hashed files, and are found again after a crash.
+
+    <workspace>/<name>/
+    ├── lock            held by the process that works here
+    ├── files/…         what the framework wrote, or what is being downloaded
+    ├── seal.json       the draft is whole: step, metrics, files with their hashes
+    └── manifest.json   the manifest that it is being committed with
+
+A directory whose lock is free belonged to a process that has died, or that has given the draft up
+for now. Without a seal it is deleted at the next start; with one, `recover` publishes it.
+"""
+
+import contextlib
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from holdfast import disk, layout, manifest
+from holdfast.checkpoint import Checkpoint, CheckpointId, File
+from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
+from holdfast.version import __version__
+from holdfast.writer import Turn
+
+_SEAL = "seal.json"
+_MANIFEST = "manifest.json"
+_FILES = "files"
+_LOCK = "lock"
+
+
+def default_workspace(url: str) -> Path:
+    """
+    Where the drafts for a place are staged unless the caller says otherwise.
+
+    For a local store it lies inside the store, so that staged files are linked into place and not
+    copied. For any other place it is a directory of this user's cache (XDG Base Directory
+    Specification), which outlives the process, named after the place.
+    """
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://")) / layout.WORKSPACE
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "holdfast" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+class Scratch:
+    """
+    A private directory in the workspace that goes when its process goes.
+
+    Attributes:
+        directory (Path): empty at first; write here.
+        root (Path): what it lies in, with the lock.
+    """
+
+    def __init__(self, root: Path, lock: disk.Lock) -> None:
+        self.root = root
+        self.directory = root / _FILES
+        self.lock = lock
+
+    def discard(self) -> None:
+        """Remove the directory with all that is in it; repeating it is fine."""
+        disk.remove(self.root)
+        self.lock.release()
+
+    def release(self) -> None:
+        """Give the directory up without removing it."""
+        self.lock.release()
+
+
+class Draft(Scratch):
+    """
+    A checkpoint that is not committed yet: write its files into `directory`.
+
+    Attributes:
+        directory (Path): empty at first; the framework writes here.
+        step (int): the training step.
+        metrics (dict[str, float]): may be added to until the draft is sealed.
+        metadata (dict): likewise.
+        turn (Turn | None): its place in this process's series; None for one that was recovered.
+        sealed (Checkpoint | None): what it will be, once it is whole. The session in its id is 0
+            where no number was taken yet.
+        checkpoint (Checkpoint | None): what it has become, once it is committed.
+    """
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        *,
+        step: int,
+        metrics: Mapping[str, float],
+        metadata: Mapping[str, Any],
+        turn: Turn | None = None,
+    ) -> None:
+        super().__init__(scratch.root, scratch.lock)
+        self.step = step
+        self.metrics = dict(metrics)
+        self.metadata = dict(metadata)
+        self.turn = turn
+        self.sealed: Checkpoint | None = None
+        self.checkpoint: Checkpoint | None = None
+
+    def seal(
+        self,
+        checkpoint: CheckpointId,
+        *,
+        writer: str,
+        parent: CheckpointId | None,
+        created_at: datetime,
+    ) -> Checkpoint:
+        """
+        Make the draft whole: hash and sync its files, then write the seal, durably.
+
+        Raises:
+            InvalidInputError: there is no file, a name is not portable, a link lies among them, or
+                the metrics or the metadata cannot be recorded.
+            StorageError: the workspace failed.
+        """
+        with disk.disk_errors(f"stage step {self.step:,} in", self.root):
+            files = tuple(self._files())
+            if not files:
+                raise InvalidInputError(
+                    f"step {self.step:,} has no files; nothing was saved. "
+                    f"Write at least one into {self.directory}."
+                )
+            sealed = Checkpoint(
+                id=checkpoint,
+                created_at=created_at,
+                files=files,
+                metrics=manifest.check_metrics(self.metrics),
+                metadata=manifest.check_metadata(self.metadata),
+                writer=writer,
+                parent=parent,
+                version=__version__,
+            )
+            seal = manifest.write(sealed, kind="draft")
+            disk.replace(self.root / _SEAL, seal, temporary="~seal")
+            disk.sync_directory(self.root.parent)
+        self.sealed = sealed
+        return sealed
+
+    def assign(self, data: bytes) -> None:
+        """Note durably which manifest the draft is about to be committed with."""
+        with disk.disk_errors("write into", self.root):
+            disk.replace(self.root / _MANIFEST, data, temporary="~manifest")
+
+    def assigned(self) -> bytes | None:
+        """The manifest that the draft was about to be committed with, if it came so far."""
+        with disk.disk_errors("read", self.root):
+            try:
+                return (self.root / _MANIFEST).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def discard(self) -> None:
+        """Remove the draft. The seal goes first: what is left of it can never be published."""
+        if self.root.exists():
+            (self.root / _SEAL).unlink(missing_ok=True)
+            disk.sync_directory(self.root)
+        super().discard()
+
+    def _files(self) -> Iterator[File]:
+        found = sorted(disk.walk(self.directory))
+        layout.check_paths(path for path, _ in found)
+        folders = {self.directory}
+        for path, status in found:
+            file = self.directory / path
+            disk.sync_file(file)
+            yield File(path, status.st_size, disk.hash_file(file))
+            folders.update(parent for parent in file.parents if parent.is_relative_to(self.root))
+        for folder in sorted(folders):
+            disk.sync_directory(folder)
+
+
+class Workspace:
+    """
+    The local directory for drafts and for downloads in progress, private to this user.
+
+    Parameters:
+        path (Path): the directory; it is made when it is first needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def scratch(self) -> Scratch:
+        """
+        Make a private directory; it is deleted at the next start if this process dies.
+
+        Raises:
+            InvalidInputError: the workspace is no directory, somebody else's, or open to others.
+            StorageError: it cannot be made.
+        """
+        with disk.disk_errors("make the workspace", self.path):
+            disk.make_private(self.path)
+            while True:
+                root = self.path / disk.new_name()
+                root.mkdir(0o700)
+                # A process that cleans up at this very moment takes the lock first, or not at all.
+                with contextlib.suppress(FileNotFoundError):
+                    if lock := disk.Lock.take(root / _LOCK):
+                        (root / _FILES).mkdir()
+                        return Scratch(root, lock)
+
+    def draft(
+        self,
+        *,
+        step: int,
+        metrics: Mapping[str, float] | None,
+        metadata: Mapping[str, Any] | None,
+        turn: Turn,
+    ) -> Draft:
+        """
+        Begin a draft.
+
+        Raises:
+            InvalidInputError, StorageError: as `scratch`.
+        """
+        scratch = self.scratch()
+        return Draft(scratch, step=step, metrics=metrics or {}, metadata=metadata or {}, turn=turn)
+
+    def abandoned(self) -> list[Draft]:
+        """
+        The sealed drafts that nobody works on, oldest first, each locked for the caller.
+
+        Unfinished work of dead processes is deleted on the way. A draft with a damaged seal is
+        left where it is.
+
+        Raises:
+            StorageError: the workspace cannot be read.
+        """
+        drafts: list[tuple[datetime, Draft]] = []
+        with disk.disk_errors("look into the workspace", self.path):
+            try:
+                roots = sorted(path for path in self.path.iterdir() if path.is_dir())
+            except FileNotFoundError:
+                return []
+            for root in roots:
+                with contextlib.suppress(FileNotFoundError):  # somebody else cleaned it up
+                    if lock := disk.Lock.take(root / _LOCK):
+                        drafts.extend(_reopened(Scratch(root, lock)))
+        return [draft for _, draft in sorted(drafts, key=lambda found: found[0])]
+
+
+def _reopened(scratch: Scratch) -> Iterator[tuple[datetime, Draft]]:
+    try:
+        sealed = manifest.read_staged((scratch.root / _SEAL).read_bytes(), "draft")
+    except FileNotFoundError:
+        scratch.discard()
+        return
+    except FormatError as error:
+        scratch.release()
+        warnings.warn(
+            f"the draft in {scratch.root} cannot be published: {error}. It is left where it is; "
+            "its files may still be of use. Remove the directory when they are not.",
+            CheckpointWarning,
+            stacklevel=2,
+        )
+        return
+    draft = Draft(scratch, step=sealed.step, metrics=sealed.metrics, metadata=sealed.metadata)
+    draft.sealed = sealed
+    yield sealed.created_at, draft

@@ -1,0 +1,646 @@
+"""The checkpoints of one training run in one place."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from holdfast import disk, layout, publishing
+from holdfast.backends import open_backend
+from holdfast.backends.base import Backend
+from holdfast.catalog import Catalog
+from holdfast.checkpoint import Checkpoint, CheckpointId, check_step
+from holdfast.errors import (
+    CheckpointError,
+    CheckpointWarning,
+    CorruptionError,
+    InvalidInputError,
+    NotFoundError,
+    SupersededError,
+)
+from holdfast.fetching import Damage, Report, fetch, sizes_below, verify
+from holdfast.manifest import check_metadata, check_metrics
+from holdfast.publishing import Fence
+from holdfast.removal import Remover
+from holdfast.retention import KeepBest, PrunePlan, Rule
+from holdfast.staging import Draft, Scratch, Workspace, default_workspace
+from holdfast.state import State, copy_files
+from holdfast.writer import Writer
+
+Metrics = Mapping[str, float]
+Metadata = Mapping[str, str | int | float | bool | None]
+
+
+def open_store(
+    place: str | os.PathLike[str],
+    *,
+    retention: Rule | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> "CheckpointStore":
+    """
+    Open the checkpoints of a training run; the place need not exist yet.
+
+    Parameters:
+        place (str | os.PathLike): a directory, or a URL of any fsspec protocol, such as
+            `s3://bucket/runs/x`.
+        retention (Rule | None): what to keep whenever a checkpoint was committed. None keeps all:
+            nothing is removed that nobody asked to remove.
+        workspace (str | os.PathLike | None): a local directory for drafts and downloads. By
+            default it lies inside a local store, and in this user's cache for any other place.
+        storage_options (Mapping[str, Any] | None): handed on to the fsspec filesystem.
+
+    Raises:
+        InvalidInputError: the place is no place, or its library is not installed.
+        StorageError: the place lies on a mount that is not there.
+    """
+    backend = open_backend(place, storage_options)
+    return CheckpointStore(backend, retention=retention, workspace=workspace)
+
+
+class CheckpointStore:
+    """
+    The checkpoints of one training run in one place.
+
+    Any number of processes may read it, prune it and sweep it at once. One process saves at a
+    time: a newer one supersedes the older, which is told so. Methods may be called from several
+    threads.
+
+    Iterating gives the checkpoints in the order of training, `store[1200]` the latest of a step.
+
+    Parameters:
+        backend (Backend): the place.
+        retention (Rule | None): what to keep whenever a checkpoint was committed; None keeps all.
+        workspace (str | os.PathLike | None): a local directory for drafts and downloads.
+        writer (Writer | None): who saves. By default everything in this process that saves into
+            this place is one writer.
+        clock (Callable[[], datetime]): gives the time, with its zone, that drafts are stamped with
+            and that a sweep counts from. No order rests on it.
+
+    Attributes:
+        url (str): the place, without credentials.
+        retention (Rule | None): as given.
+        workspace (Workspace): where drafts and downloads lie.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        retention: Rule | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        writer: Writer | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.url = backend.url
+        self.retention = retention
+        self.workspace = Workspace(Path(workspace) if workspace else default_workspace(self.url))
+        self._backend = backend
+        self._catalog = Catalog(backend)
+        self._remover = Remover(backend, self._catalog)
+        self._writer = writer or Writer.of(self.url)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"CheckpointStore({self.url!r})"
+
+    # ------------------------------------------------------------------ save
+
+    def save(
+        self,
+        state: State | str | os.PathLike[str],
+        *,
+        step: int,
+        metrics: Metrics | None = None,
+        metadata: Metadata | None = None,
+    ) -> Checkpoint:
+        """
+        Save a state, or a file or directory; when this returns, the checkpoint is durable.
+
+        Parameters:
+            state (State | str | os.PathLike): live objects, or the path of what was written.
+            step (int): the training step, 0 to 10^12 - 1. Order never depends on steps being
+                unique or growing.
+            metrics (Mapping[str, float] | None): numbers measured at this step. One that is not
+                finite is left out with a warning.
+            metadata (Mapping | None): texts, finite numbers, booleans and None.
+
+        Returns:
+            Checkpoint: what was committed.
+
+        Raises:
+            InvalidInputError: the step, a metric, the metadata, a path or a file's name is not
+                usable; nothing was touched.
+            SupersededError: a newer session writes into this store.
+            StorageError: the place or the workspace failed. A draft that was staged already is
+                kept, and `recover` publishes it.
+        """
+        with self.stage(step=step, metrics=metrics, metadata=metadata) as draft:
+            write_state(state, draft.directory)
+        assert draft.checkpoint is not None  # noqa: S101 - publish has set it, or raised
+        return draft.checkpoint
+
+    @contextlib.contextmanager
+    def stage(
+        self, *, step: int, metrics: Metrics | None = None, metadata: Metadata | None = None
+    ) -> Iterator[Draft]:
+        """
+        Write files into `draft.directory`; they are published when the block ends.
+
+        `draft.metrics` and `draft.metadata` may be added to inside the block. Afterwards
+        `draft.checkpoint` is what was committed. An exception inside the block publishes nothing.
+
+        Parameters and errors:
+            as `save`.
+        """
+        draft = self.draft(step=step, metrics=metrics, metadata=metadata)
+        try:
+            yield draft
+            self.publish(draft)
+        except BaseException:
+            if draft.sealed is None:
+                draft.discard()
+            else:
+                draft.release()
+            raise
+
+    def draft(
+        self, *, step: int, metrics: Metrics | None = None, metadata: Metadata | None = None
+    ) -> Draft:
+        """
+        Begin a draft, to be written and then handed to `publish`; its place in the order is taken.
+
+        Whoever begins it ends it: with `publish`, `discard`, or `release`, which leaves a sealed
+        draft to `recover`.
+
+        Parameters and errors:
+            as `save`.
+        """
+        number = check_step(step)
+        numbers, notes = check_metrics(metrics), check_metadata(metadata)
+        turn = self._writer.turn(number)
+        return self.workspace.draft(step=number, metrics=numbers, metadata=notes, turn=turn)
+
+    def seal(self, draft: Draft) -> None:
+        """
+        Make a draft whole: its files are hashed and durable, and it outlives this process.
+
+        Raises:
+            InvalidInputError: it has no file, or one with a name that is not portable.
+            StorageError: the workspace failed.
+        """
+        assert draft.turn is not None  # noqa: S101 - a draft without one is sealed already
+        try:
+            if self._writer.newest_session is None:
+                self.recover()
+            id = self._fence.claim(draft.turn)
+        except CheckpointError:
+            # Whatever is wrong shows again when it is published; what was staged is kept first.
+            session = self._writer.session(draft.turn.lap) or 0
+            id = CheckpointId(session, draft.step, draft.turn.token)
+        draft.seal(
+            id, writer=self._writer.name, parent=self._writer.parent, created_at=self._clock()
+        )
+
+    def publish(self, draft: Draft) -> Checkpoint:
+        """
+        Seal a draft, upload its files, commit it and prune; may be repeated after an error.
+
+        The first of a process publishes what earlier processes have staged before it takes its
+        place. A prune that fails is a warning: the checkpoint is committed already.
+
+        Raises:
+            InvalidInputError, SupersededError, StorageError: as `save`. A draft that is sealed
+                stays so, and the call may be repeated.
+        """
+        if draft.sealed is None:
+            self.seal(draft)
+        if self._writer.newest_session is None:
+            self.recover()
+        checkpoint = self._publish(draft, self._fence)
+        if self.retention is not None:
+            self._prune_after(checkpoint, self.retention)
+        return checkpoint
+
+    # ------------------------------------------------------------------ look
+
+    def latest(self) -> Checkpoint | None:
+        """
+        The newest checkpoint: the highest session, in it the highest step.
+
+        It costs one listing and one read, however many checkpoints there are.
+
+        Returns:
+            Checkpoint | None: None only for a store that was listed whole and holds none.
+
+        Raises:
+            FormatError: the newest is of a newer format, or there are manifests and none can be
+                read.
+            StorageError: the place failed; what is there is unknown.
+        """
+        return next(self._catalog.newest_first(), None)
+
+    def best(self, metric: str, mode: Literal["auto", "min", "max"] = "auto") -> Checkpoint | None:
+        """
+        The checkpoint with the best value of a metric; the earlier one of equals.
+
+        Parameters:
+            metric (str): a name in the metrics; `acc` and `accuracy` are one.
+            mode (str): which way is better. `auto` goes by the name.
+
+        Returns:
+            Checkpoint | None: None where no checkpoint has a finite value of it.
+
+        Raises:
+            InvalidInputError: `auto` does not know this name.
+            FormatError, StorageError: as `latest`.
+        """
+        return next(iter(KeepBest(metric, mode=mode).keep(self.checkpoints())), None)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """
+        All checkpoints in the order of training; each manifest is read once in a process.
+
+        Raises:
+            FormatError, StorageError: as `latest`.
+        """
+        return self._catalog.checkpoints()
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        return iter(self.checkpoints())
+
+    def __len__(self) -> int:
+        return len(self.checkpoints())
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is still a store, and asking costs no listing
+
+    def __getitem__(self, step: int) -> Checkpoint:
+        number = check_step(step)
+        for id in reversed(self._catalog.ids()):
+            if id.step == number:
+                with contextlib.suppress(NotFoundError):
+                    return self._find(id)
+        raise NotFoundError(f"{self.url} holds no checkpoint of step {number:,}.")
+
+    def find(self, name: str) -> Checkpoint:
+        """
+        The checkpoint that a text names.
+
+        Parameters:
+            name (str): `latest`, an id, a step's number, or the name of a pin on one checkpoint.
+
+        Raises:
+            NotFoundError: there is none of this name.
+            InvalidInputError: the pin is on several checkpoints.
+            FormatError, StorageError: as `latest`.
+        """
+        if name == "latest":
+            return self._newest()
+        if id := CheckpointId.parse(name):
+            return self._find(id)
+        if name.isdecimal():
+            return self[int(name)]
+        pinned = self.pins().get(name, [])
+        if len(pinned) > 1:
+            raise InvalidInputError(
+                f"the pin {name!r} is on {len(pinned)} checkpoints; say which: "
+                f"{', '.join(map(str, pinned))}"
+            )
+        if not pinned:
+            raise NotFoundError(
+                f"{self.url} holds nothing called {name!r}: give `latest`, an id, a step, or the "
+                "name of a pin."
+            )
+        return self._find(pinned[0])
+
+    # --------------------------------------------------------------- restore
+
+    def restore(
+        self,
+        state: State,
+        checkpoint: Checkpoint | str | None = None,
+        *,
+        where: Callable[[Checkpoint], bool] | None = None,
+    ) -> Checkpoint:
+        """
+        Load a checkpoint into a state; every byte is hashed before it gets there.
+
+        Parameters:
+            state (State): the live objects.
+            checkpoint (Checkpoint | str | None): which one, or its id. None takes the newest good
+                one: a damaged one is passed over with a warning.
+            where (Callable[[Checkpoint], bool] | None): with None, only those count for which it
+                is true.
+
+        Returns:
+            Checkpoint: the one that was loaded. What this process saves from now on names it as
+                its parent.
+
+        Raises:
+            NotFoundError: there is none, or it was removed.
+            CorruptionError: the one asked for is damaged, or all are.
+            FormatError: the one asked for, or the newest, cannot be read by this version.
+            StorageError: the place or the workspace failed.
+        """
+        found, scratch = self._fetch(checkpoint, where)
+        try:
+            state.restore(scratch.directory)
+        finally:
+            scratch.discard()
+        self._writer.parent = found.id
+        return found
+
+    def download(
+        self,
+        checkpoint: Checkpoint | str | None = None,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        where: Callable[[Checkpoint], bool] | None = None,
+    ) -> Path:
+        """
+        Bring a checkpoint's files here; every byte is hashed in this call.
+
+        Parameters:
+            checkpoint, where: as `restore`.
+            to (str | os.PathLike | None): a directory that does not exist yet, or an empty one. It
+                appears whole or not at all. None takes one in the workspace, which is deleted once
+                this process has ended.
+
+        Returns:
+            Path: the directory with the files.
+
+        Raises:
+            InvalidInputError: the directory has something in it already; nothing was touched.
+            others: as `restore`.
+        """
+        target = None if to is None else _empty_target(Path(to))
+        _, scratch = self._fetch(checkpoint, where)
+        if target is None:
+            return scratch.directory
+        try:
+            with disk.disk_errors("write", target):
+                disk.move_directory(scratch.directory, target)
+        finally:
+            scratch.discard()
+        return target
+
+    # ---------------------------------------------------------------- verify
+
+    def verify(self, checkpoint: Checkpoint | str | None = None, *, deep: bool = False) -> Report:
+        """
+        Compare what is stored with the manifests.
+
+        Parameters:
+            checkpoint (Checkpoint | str | None): which one, or its id; None takes all.
+            deep (bool): fetch and hash every byte; else compare presence and sizes.
+
+        Raises:
+            NotFoundError, FormatError, StorageError: as `restore`.
+        """
+        wanted = self.checkpoints() if checkpoint is None else [self._find(checkpoint)]
+        prefix = layout.FILES if checkpoint is None else layout.files_prefix(wanted[0].id)
+        sizes = sizes_below(prefix, self._backend)
+        workspace = self.workspace if deep else None
+        damage: list[Damage] = []
+        for each in wanted:
+            damage += verify(each, sizes, self._backend, workspace)
+        return Report(tuple(wanted), tuple(damage), deep)
+
+    # ------------------------------------------------------------------- pin
+
+    def pin(self, checkpoint: Checkpoint | str, name: str) -> None:
+        """
+        Protect a checkpoint from every rule, under a name.
+
+        Raises:
+            NotFoundError: it is gone, or a prune is removing it.
+            InvalidInputError: the name is not portable.
+            FormatError, StorageError: the manifest cannot be read; the place failed.
+        """
+        layout.check_part(name, f"the pin's name {name!r}")
+        self._remover.pin(self._find(checkpoint).id, name)
+
+    def unpin(self, name: str, checkpoint: Checkpoint | str | None = None) -> None:
+        """
+        Remove a pin: from one checkpoint, or from all that have one of this name.
+
+        Raises:
+            NotFoundError: there is no such pin.
+            StorageError: the place failed.
+        """
+        id = None if checkpoint is None else _id(checkpoint)
+        if not self._remover.unpin(name, id):
+            raise NotFoundError(f"{self.url} holds no pin {name!r}" + (f" on {id}." if id else "."))
+
+    def pins(self) -> dict[str, list[CheckpointId]]:
+        """The names of the pins with the ids that each protects, both in order."""
+        names: dict[str, list[CheckpointId]] = {}
+        for id, of_id in self._remover.pins().items():
+            for name in of_id:
+                names.setdefault(name, []).append(id)
+        return dict(sorted(names.items()))
+
+    # ----------------------------------------------------------------- prune
+
+    def prune(self, rule: Rule | None = None, *, dry_run: bool = False) -> PrunePlan:
+        """
+        Remove what a rule does not keep. The newest, the pinned and the damaged always stay.
+
+        Parameters:
+            rule (Rule | None): None takes the store's retention.
+            dry_run (bool): remove nothing, only tell.
+
+        Returns:
+            PrunePlan: what stays, each with its reasons, and what goes.
+
+        Raises:
+            InvalidInputError: there is no rule, or it keeps nothing; nothing was removed.
+            SupersededError: this process saved here and was overtaken; nothing was removed.
+            FormatError: a manifest is of a newer format; nothing was removed.
+            StorageError: the place failed midway; the same call may be repeated.
+        """
+        rule = rule or self.retention
+        if rule is None:
+            raise InvalidInputError(
+                "the store was opened without a retention, so there is no rule to prune by; "
+                "nothing was removed. Give one: store.prune(KeepLast(3))."
+            )
+        if not dry_run:
+            self._check_not_superseded()
+        return self._remover.prune(rule, dry_run=dry_run)
+
+    # ----------------------------------------------------------------- sweep
+
+    def sweep(
+        self, *, older_than: timedelta = timedelta(days=1), dry_run: bool = False
+    ) -> list[str]:
+        """
+        Remove files that no manifest names; an attempt that loses files can never commit.
+
+        Parameters:
+            older_than (timedelta): spare what is younger: an upload may still be under way.
+            dry_run (bool): remove nothing, only tell.
+
+        Returns:
+            list[str]: the keys that went, relative to the store, sorted.
+
+        Raises:
+            FormatError: a manifest is of a newer format; nothing was removed.
+            StorageError: the place failed midway; the same call may be repeated.
+        """
+        return self._remover.sweep(
+            older_than=older_than, now=self._clock(), writer=self._writer.name, dry_run=dry_run
+        )
+
+    # --------------------------------------------------------------- recover
+
+    def recover(self) -> list[Checkpoint]:
+        """
+        Publish the drafts that an earlier process staged and did not publish, oldest first.
+
+        A draft is published once, under its own id. One of a session that was overtaken, and one
+        that is damaged, is kept where it is with a warning. What was left unfinished is deleted.
+
+        Returns:
+            list[Checkpoint]: what was published, or turned out to be published already.
+
+        Raises:
+            FormatError: the store is of a newer format.
+            StorageError: the place or the workspace failed; the drafts are kept.
+        """
+        published: list[Checkpoint] = []
+        with contextlib.ExitStack() as locks:
+            drafts = self.workspace.abandoned()
+            for draft in drafts:
+                locks.callback(draft.release)
+            for draft in drafts:
+                try:
+                    published.append(self._publish(draft, self._fence_for(draft)))
+                except (SupersededError, CorruptionError) as error:
+                    _warn(f"the draft of step {draft.step:,} in {draft.root} is kept: {error}")
+        return published
+
+    # --------------------------------------------------------------- helpers
+
+    @property
+    def _fence(self) -> Fence:
+        return Fence(self._catalog, self._writer)
+
+    def _fence_for(self, draft: Draft) -> Fence:
+        assert draft.sealed is not None  # noqa: S101 - only sealed drafts are found again
+        if draft.sealed.writer == self._writer.name:
+            return self._fence
+        return Fence.of_dead_writer(self._catalog, draft.sealed)
+
+    def _publish(self, draft: Draft, fence: Fence) -> Checkpoint:
+        draft.checkpoint = publishing.publish(
+            draft, backend=self._backend, catalog=self._catalog, fence=fence
+        )
+        draft.discard()
+        return draft.checkpoint
+
+    def _prune_after(self, checkpoint: Checkpoint, rule: Rule) -> None:
+        try:
+            self._check_not_superseded()
+            self._remover.prune(rule, dry_run=False, just_saved=checkpoint.id)
+        except CheckpointError as error:
+            _warn(
+                f"step {checkpoint.step:,} is committed, but pruning after it did not end: {error} "
+                "The next save prunes again."
+            )
+
+    def _check_not_superseded(self) -> None:
+        session = self._writer.newest_session
+        if session is not None:
+            with contextlib.suppress(publishing.AttemptLostError):
+                self._fence.check(session)
+
+    def _find(self, checkpoint: Checkpoint | CheckpointId | str) -> Checkpoint:
+        id = checkpoint if isinstance(checkpoint, CheckpointId) else _id(checkpoint)
+        found = self._catalog.read_again(id)
+        if not isinstance(found, Checkpoint):
+            raise NotFoundError(f"{self.url} holds no checkpoint {id}: its attempt was swept.")
+        return found
+
+    def _newest(self) -> Checkpoint:
+        found = self.latest()
+        if found is None:
+            raise NotFoundError(f"{self.url} holds no checkpoint.")
+        return found
+
+    def _fetch(
+        self,
+        checkpoint: Checkpoint | str | None,
+        where: Callable[[Checkpoint], bool] | None,
+    ) -> tuple[Checkpoint, Scratch]:
+        if checkpoint is not None:
+            found = self._find(checkpoint)
+            return found, fetch(found, self._backend, self.workspace)
+        damaged: list[CorruptionError] = []
+        for candidate in self._catalog.newest_first():
+            if where is not None and not where(candidate):
+                continue
+            try:
+                return candidate, fetch(candidate, self._backend, self.workspace)
+            except NotFoundError:
+                continue  # removed since it was listed
+            except CorruptionError as error:
+                _warn(f"{error} Passing over it to the next older one.")
+                damaged.append(error)
+        if damaged:
+            raise CorruptionError(
+                f"none of the {len(damaged)} checkpoints in {self.url} is whole. Nothing was "
+                "loaded or removed. Run `holdfast verify --deep` there, or restore from a copy."
+            ) from damaged[0]
+        raise NotFoundError(f"{self.url} holds no checkpoint to restore.")
+
+
+def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
+    """
+    Write a state, or copy a file or directory, into a draft's empty directory.
+
+    Raises:
+        InvalidInputError: it is neither a state nor the path of something that can be kept.
+        StorageError: the workspace failed.
+    """
+    with disk.disk_errors("stage into", directory):
+        if isinstance(state, State):
+            state.snapshot().write_to(directory)
+        elif isinstance(state, str | os.PathLike):
+            copy_files(Path(state), directory)
+        else:
+            raise InvalidInputError(
+                f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
+                "restore(). Nothing was saved. Give the path of a file, or a state such as "
+                "holdfast.keras.KerasState(model)."
+            )
+
+
+def _id(checkpoint: Checkpoint | str) -> CheckpointId:
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint.id
+    id = CheckpointId.parse(checkpoint)
+    if id is None:
+        raise InvalidInputError(
+            f"{checkpoint!r} is no id of a checkpoint; one looks like 0003-000000001200-7f3a9c1e. "
+            "store.find() also takes `latest`, a step, or the name of a pin."
+        )
+    return id
+
+
+def _empty_target(target: Path) -> Path:
+    with disk.disk_errors("look at", target):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InvalidInputError(
+                f"{target} exists and is not an empty directory; nothing was touched. Give a "
+                "directory that does not exist yet."
+            )
+    return target
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, CheckpointWarning, stacklevel=3)
