@@ -130,9 +130,10 @@ class Remover:
                 dry_run or self._fenced(id, writer)
             ):
                 gone += [entry.key for entry in entries]
-        for entry in self._backend.scan(layout.MANIFESTS):
-            if layout.is_partial(entry.key) and _is_old(entry, older_than, now):
-                gone.append(entry.key)
+        for prefix in (layout.MANIFESTS, layout.PINS, layout.DOOMED):
+            for entry in self._backend.scan(prefix):
+                if layout.is_partial(entry.key) and _is_old(entry, older_than, now):
+                    gone.append(entry.key)
         gone += self._marks_and_pins_of_nothing()
         if not dry_run:
             for key in gone:

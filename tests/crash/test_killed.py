@@ -1,0 +1,152 @@
+"""A real process is killed at every one of its file operations; the next one finds all in order."""
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast import publishing, removal, staging
+from holdfast.backends.local import LocalBackend
+from holdfast.checkpoint import new_token
+from holdfast.writer import Turn
+from tests.crash import killer, scenes
+
+HOWS = ("before", "torn")
+NAMES = [scene.name for scene in scenes.scenes(Path())]
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """
+    A directory in memory where there is one: a kill loses nothing that was handed to the kernel.
+
+    What a power cut loses is judged by the order of the syncs, elsewhere.
+    """
+    home = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="holdfast-", dir=home) as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_process_killed_at_any_file_operation_loses_nothing(
+    name: str, how: str, memory: Path, tmp_path: Path
+) -> None:
+    scene = next(scene for scene in scenes.scenes(tmp_path / "elsewhere") if scene.name == name)
+    scene.build(memory / "template")
+
+    count, broken = kill_everywhere(scene, memory / "run", how)
+
+    assert count >= 10, "the harness saw too few calls to say anything"
+    assert not broken, f"{sum(broken.values())} of {count}: {broken.most_common(3)}"
+
+
+def kill_everywhere(scene: scenes.Scene, place: Path, how: killer.How) -> tuple[int, Counter[str]]:
+    """How many points there are, and what was broken at how many of them."""
+    broken: Counter[str] = Counter()
+    count = 0
+    for outcome in killer.points(
+        lambda: scene.act(scene, place),
+        under=scene.under(place),
+        prepare=lambda: scene.prepare(place),
+        how=how,
+    ):
+        count += 1
+        try:
+            scenes.judge(scene, place)
+        except Exception as error:  # whatever is wrong here, the next start is not well
+            where = f"{outcome.struck.kind} {Path(outcome.struck.path).name}"
+            broken[f"{where}: {type(error).__name__}: {error}"] += 1
+    return count, broken
+
+
+def commit_before_upload(patch: pytest.MonkeyPatch) -> None:
+    upload, commit = publishing._upload, publishing._commit
+
+    def commit_first(draft, checkpoint, backend) -> None:
+        data = draft.assigned()
+        commit(checkpoint, data, backend)
+        upload(draft, checkpoint, backend)
+
+    patch.setattr(publishing, "_upload", commit_first)
+    patch.setattr(publishing, "_commit", lambda *_: None)
+
+
+def files_deleted_before_the_manifest(patch: pytest.MonkeyPatch) -> None:
+    def remove(self, id) -> bool:
+        self._remove_files_and_marks(id)
+        self._backend.delete(removal.layout.manifest_key(id))
+        self._catalog.forget(id)
+        return True
+
+    patch.setattr(removal.Remover, "_remove", remove)
+
+
+def draft_discarded_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    commit = publishing._commit
+
+    def discard_first(draft, checkpoint, backend) -> None:
+        upload(draft, checkpoint, backend)
+        draft.discard()
+
+    upload = publishing._upload
+    patch.setattr(publishing, "_upload", discard_first)
+    patch.setattr(publishing, "_commit", commit)
+
+
+def object_written_under_its_own_name(patch: pytest.MonkeyPatch) -> None:
+    def create(self, key: str, data: bytes) -> None:
+        target = self._place(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb", buffering=0) as file:
+            file.write(data)
+
+    patch.setattr(LocalBackend, "create", create)
+
+
+def seal_removed_last(patch: pytest.MonkeyPatch) -> None:
+
+    def discard(self) -> None:
+        for path in sorted((self.root / "files").rglob("*"), reverse=True):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        staging.disk.remove(self.root)
+        self.lock.release()
+
+    patch.setattr(staging.Draft, "discard", discard)
+
+
+def recovered_under_another_id(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(staging.Draft, "assigned", lambda self: None)
+    patch.setattr(publishing.Fence, "turn", lambda self, sealed: Turn(0, sealed.step, new_token()))
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (commit_before_upload, "save"),
+        (files_deleted_before_the_manifest, "prune"),
+        (draft_discarded_before_the_commit, "recover"),
+        (object_written_under_its_own_name, "save"),
+        (seal_removed_last, "save"),
+        (recovered_under_another_id, "recover"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else value,
+)
+def test_code_broken_on_purpose_is_caught(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+    memory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = next(scene for scene in scenes.scenes(tmp_path / "elsewhere") if scene.name == name)
+    scene.build(memory / "template")
+    fault(monkeypatch)
+
+    broken = any(kill_everywhere(scene, memory / "run", how)[1] for how in HOWS)
+
+    assert broken
