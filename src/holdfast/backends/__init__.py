@@ -1,0 +1,150 @@
+"""The places where checkpoints are kept; `open_backend` finds the one that a URL or path names."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from holdfast.backends.base import Backend
+from holdfast.backends.local import LocalBackend
+from holdfast.errors import InvalidInputError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(//)?")
+_LOCAL = ("file", "local")
+#: These show what was there before, which a backend never does.
+_CACHES = ("blockcache", "cached", "filecache", "simplecache")
+#: Where the package to install is not called what is imported.
+_PACKAGES = {"smbclient": "smbprotocol", "libarchive": "libarchive-c", "git": "pygit2"}
+
+
+def open_backend(
+    place: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> Backend:
+    """
+    The backend for a path or a URL; nothing is written.
+
+    A path, with or without `file://` before it, is a directory of this machine, made by the first
+    write. It is taken as it stands: nothing in it is percent-decoded. Every other URL goes to the
+    fsspec filesystem of its scheme, with deadlines and repetition around it; `memory://` keeps
+    objects in this process only.
+
+    Parameters:
+        place (str | os.PathLike): such as `runs/resnet`, `~/runs`, `file:///data/runs`,
+            `gs://bucket/runs/resnet`. A text with `::` in it is refused, being fsspec's chain of
+            filesystems: give such a directory as a `pathlib.Path`.
+        storage_options (Mapping[str, Any] | None): what the fsspec filesystem takes, such as
+            credentials or an endpoint, as in pandas and xarray. They are neither stored nor shown.
+
+    Raises:
+        InvalidInputError: the place is empty, a chain, a file, or of an unknown scheme; it has user
+            info, a query or a fragment; a library is missing; or the options do not fit.
+        StorageError: the place cannot be looked at, or the disk that it lies on is not mounted.
+    """
+    if not isinstance(place, str):
+        return _local(Path(place), storage_options)
+    if "::" in place:
+        raise InvalidInputError(
+            f"{_shown(place)!r} is a chain of filesystems, and checkpoints need one place that "
+            "shows what is there. Nothing was touched. Give the last URL of the chain alone; if "
+            "it is a directory of that name, give it as a pathlib.Path."
+        )
+    found = _SCHEME.match(place)
+    if not found:
+        return _local(place, storage_options)
+    scheme = found[1].lower()
+    if not found[2]:
+        raise InvalidInputError(
+            f"{_shown(place)!r} is neither a URL nor plainly a path. Nothing was touched. Write "
+            f"{scheme}://…, or ./{_shown(place)} for a directory of that name."
+        )
+    rest = place[found.end() :]
+    if scheme not in _LOCAL:
+        return _fsspec(scheme, rest, dict(storage_options or {}))
+    if not rest.startswith("/"):
+        raise InvalidInputError(
+            f"{_shown(place)!r} names a machine or a relative path. Nothing was touched. Write "
+            "file:///… with the whole path."
+        )
+    return _local(rest, storage_options)
+
+
+def _local(path: Path | str, storage_options: Mapping[str, Any] | None) -> Backend:
+    if storage_options:
+        raise InvalidInputError(
+            f"{path} is a directory of this machine, which takes no storage_options; those given "
+            f"were {', '.join(map(repr, storage_options))}. Nothing was touched. Leave them out, "
+            "or give the URL that they are meant for."
+        )
+    return LocalBackend(path)
+
+
+def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
+    # Here and nowhere else a module is imported late: the scheme picks it, and fsspec takes longer
+    # to import than all else together.
+    from fsspec.registry import known_implementations, registry  # noqa: PLC0415
+
+    if scheme not in {*known_implementations, *registry}:
+        raise InvalidInputError(
+            f"fsspec knows nothing of {scheme}://. Nothing was touched. Give a path, or a URL that "
+            "it knows, such as s3://, gs:// or sftp://."
+        )
+    if scheme in _CACHES:
+        raise InvalidInputError(
+            f"{scheme}:// shows copies of what was there before, and checkpoints need what is "
+            "there. Nothing was touched. Give the URL of the place itself."
+        )
+    url = _checked(scheme, rest)
+
+    from holdfast.backends.fsspec import FsspecBackend, open_filesystem  # noqa: PLC0415
+    from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
+
+    try:
+        filesystem, root = open_filesystem(url, options)
+    except ImportError as error:
+        raise InvalidInputError(_missing(scheme, error, known_implementations)) from error
+    backend = FsspecBackend(filesystem, root, url)
+    return backend if scheme == "memory" else RetryingBackend(backend)
+
+
+def _checked(scheme: str, rest: str) -> str:
+    """The URL without a closing slash, if it holds nothing that a place's name must not hold."""
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        wrong = {
+            "user info": "@" in parts.netloc,
+            "a query": "?" in rest,
+            "a fragment": "#" in rest,
+        }
+    except ValueError as error:
+        raise InvalidInputError(
+            f"the {scheme}:// URL cannot be read. Nothing was touched."
+        ) from error
+    for what, there in wrong.items():
+        if there:
+            raise InvalidInputError(
+                f"the URL {_shown(f'{scheme}://{rest}')} has {what}, and URLs are shown in logs. "
+                "Nothing was touched. Leave it out; credentials and settings go into "
+                "storage_options."
+            )
+    if {".", ".."} & set(rest.split("/")):
+        raise InvalidInputError(f"{scheme}://{rest} has . or .. in it. Nothing was touched.")
+    rest = rest.rstrip("/")
+    if not rest.strip("/") and scheme != "memory":
+        raise InvalidInputError(f"{scheme}:// names no place. Nothing was touched. Say which.")
+    return f"{scheme}://{rest}"
+
+
+def _missing(scheme: str, error: ImportError, known: Mapping[str, Mapping[str, str]]) -> str:
+    """Which package to install: fsspec's error has the one that names the module as its cause."""
+    cause = error.__cause__
+    module = cause.name if isinstance(cause, ImportError) and cause.name else known[scheme]["class"]
+    module = module.partition(".")[0]
+    package = _PACKAGES.get(module, module.replace("_", "-"))
+    return f"{scheme}:// needs {package}: pip install {package}. Nothing was touched."
+
+
+def _shown(place: str) -> str:
+    """A URL without what may be secret in it."""
+    return re.sub(r"[?#].*", "?…", re.sub(r"//[^/@]*@", "//…@", place), flags=re.DOTALL)

@@ -1,0 +1,184 @@
+"""Deadlines and repetition around a backend that works over a network."""
+
+import errno
+import random as randomness
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from holdfast.backends.base import Backend, Entry
+from holdfast.errors import (
+    AccessDenied,
+    AlreadyExists,
+    DeadlineExceeded,
+    StorageError,
+    StorageFull,
+)
+
+#: Seconds for one small call with all its tries, and for one page of a scan.
+_DEADLINE_S = 30.0
+#: How often one call is tried.
+_TRIES = 6
+#: Seconds of the longest first pause; it doubles with each try. How long a pause really is, is
+#: drawn evenly between nothing and that, so that many clients do not come back at once.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
+#: What no repetition changes: a source that is missing, a target that exists, no such bucket.
+_FINAL = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
+#: A page of a scan ends with so many entries, or after so many seconds: slow progress is progress.
+_PAGE_ENTRIES, _PAGE_S = 1000, 1.0
+
+T = TypeVar("T")
+
+
+class RetryingBackend:
+    """
+    A backend whose small calls end by a deadline, and which tries again where that may help.
+
+    Every verb may be repeated, so it is repeated when the place fails; not when it refuses, is
+    full, or answers. A `create` whose first reply was lost may then say `AlreadyExists`: whoever
+    called compares what lies there.
+
+    The deadline holds over the client too: a call that does not come back is left to a thread of
+    its own, and may still take effect later. `upload` and `download` have no deadline.
+
+    Parameters:
+        inner (Backend): does the work.
+        clock (Callable[[], float]): seconds since any fixed moment.
+        sleep (Callable[[float], None]): waits so many seconds.
+        random (Callable[[], float]): from 0 up to 1.
+        wait (Callable[[threading.Event, float], bool]): waits for an event, for so many seconds at
+            most, and says whether it happened.
+
+    Attributes:
+        inner (Backend): as given.
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = randomness.random,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        self.inner = inner
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._wait = wait
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
+
+    @property
+    def url(self) -> str:
+        """What the place is called, without credentials."""
+        return self.inner.url
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put a small object under a key that is not taken."""
+        self._within_deadline(f"create {key}", lambda: self.inner.create(key, data))
+
+    def read(self, key: str) -> bytes:
+        """All bytes of a small object."""
+        return self._within_deadline(f"read {key}", lambda: self.inner.read(key))
+
+    def upload(self, source: Path, key: str) -> None:
+        """Put a file's content under a key."""
+        self._repeat(lambda: self.inner.upload(source, key))
+
+    def download(self, key: str, target: Path) -> None:
+        """Copy an object into a file that does not exist yet."""
+        self._repeat(lambda: self.inner.download(key, target))
+
+    def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
+        """Every key that starts with the prefix and sorts after `after`, in order."""
+        entries: Iterator[Entry] | None = None
+        last = after
+
+        def turn() -> tuple[list[Entry], bool]:
+            nonlocal entries
+            page: list[Entry] = []
+            begun = self._clock()
+            # A listing that broke off cannot be gone on with: the next try begins a new one, after
+            # what was handed out already.
+            listing, entries = entries or self.inner.scan(prefix, last), None
+            for entry in listing:
+                page.append(entry)
+                if len(page) == _PAGE_ENTRIES or self._clock() - begun >= _PAGE_S:
+                    entries = listing
+                    return page, True
+            return page, False
+
+        more = True
+        while more:
+            page, more = self._within_deadline(f"list {prefix or 'the store'}", turn)
+            yield from page
+            last = page[-1].key if page else last
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a key that is missing is fine."""
+        self._within_deadline(f"delete {key}", lambda: self.inner.delete(key))
+
+    def _within_deadline(self, action: str, call: Callable[[], T]) -> T:
+        end = self._clock() + _DEADLINE_S
+
+        def attempt() -> T:
+            worker = _Worker(call, name=f"holdfast {action}")
+            if not self._wait(worker.done, max(0.0, end - self._clock())):
+                raise DeadlineExceeded(
+                    f"cannot {action} in {self.url}: no answer within {_DEADLINE_S:.0f} seconds. "
+                    "Whether it took effect is unknown. What is committed is untouched. The call "
+                    "may be repeated."
+                )
+            return worker.result()
+
+        return self._repeat(attempt, end)
+
+    def _repeat(self, attempt: Callable[[], T], end: float = float("inf")) -> T:
+        for tried in range(1, _TRIES):
+            try:
+                return attempt()
+            except (AccessDenied, AlreadyExists, StorageFull):
+                raise
+            except StorageError as error:
+                if error.errno in _FINAL:
+                    raise
+                longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tried - 1))
+                pause = self._random() * longest
+                if self._clock() + pause >= end:
+                    error.add_note(f"It was tried {tried} times within the deadline.")
+                    raise
+            self._sleep(pause)
+        try:
+            return attempt()
+        except StorageError as error:
+            error.add_note(f"It was tried {_TRIES} times.")
+            raise
+
+
+class _Worker(Generic[T]):
+    """One call in a thread of its own, which the process does not wait for when it ends."""
+
+    def __init__(self, call: Callable[[], T], name: str) -> None:
+        self.done = threading.Event()
+        self._call = call
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._error = error
+        finally:
+            self.done.set()
