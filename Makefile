@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite clean
+.PHONY: demo test lint types suite figures lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -23,6 +23,17 @@ types: .venv/ready
 
 suite: .venv/ready
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Kill points and flipped bits, Keras's callbacks beside Holdfast's. Takes some minutes.
+figures: .venv/ready
+	$(BIN)/python -m tests.crash.baselines
+
+# What the tests run with, brought up to date.
+lock:
+	rm -rf .venv/ready && : > tests/constraints.txt
+	$(MAKE) .venv/ready
+	$(BIN)/python -m pip freeze --exclude-editable > tests/constraints.txt
+	touch .venv/ready
 
 .venv/ready: pyproject.toml tests/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

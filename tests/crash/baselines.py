@@ -1,9 +1,10 @@
 """
 What is left of a second save that is killed midway, and how many flipped bits nobody notices.
 
-`python -m tests.crash.baselines` prints the tables for Keras's own callbacks. Each kill point is a
-real `fit` of two epochs in a process of its own, killed before or after one file call of its
-second save; afterwards a clean process looks at what lies there, the way a resumed run would.
+`python -m tests.crash.baselines` prints the tables for Keras's own callbacks and for Holdfast's.
+Each kill point is a real `fit` of two epochs in a process of its own, killed before or after one
+file call of its second save; afterwards a clean process looks at what lies there, the way a
+resumed run would.
 
 The backend is TensorFlow. Its runtime starts with the first tensor and does not survive a fork, so
 this process only imports it, and every model is made, trained and looked at in a child.
@@ -31,6 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+from holdfast import KeepLast
+from holdfast.keras import ModelCheckpoint
 from tests.crash.killer import How, Window, run
 
 #: What a clean look finds: a whole save with its own epoch, an error, the weights of one save with
@@ -395,6 +398,64 @@ def make_weights(folder: Path) -> tuple[Path, str]:
     return folder / "model.weights.h5", fingerprint(model)
 
 
+# Holdfast's callback.
+
+
+def keep_checkpoints(name: str, folder: Path) -> ModelCheckpoint:
+    # In the foreground, so that the calls of the second save are those inside the window.
+    return ModelCheckpoint(folder / "run" / name, retention=KeepLast(1), background=False)
+
+
+def resumed_by_holdfast(name: str) -> Callable[[Path, list[str]], Verdict]:
+    def judge(folder: Path, saves: list[str]) -> Verdict:
+        model = build()
+        try:
+            epoch = keep_checkpoints(name, folder).resume(model)
+        except Exception:  # the resumed run does not start, for whatever reason
+            return "unreadable"
+        weights = fingerprint(model)
+        if weights not in saves:
+            return "wrong" if epoch else "unreadable"
+        return "usable" if epoch == saves.index(weights) + 1 else "mixed"
+
+    return judge
+
+
+HOLDFAST = [
+    Subject(
+        f"holdfast ModelCheckpoint, {suffix}",
+        nothing,
+        fitting(partial(keep_checkpoints, f"model{suffix}")),
+        resumed_by_holdfast(f"model{suffix}"),
+    )
+    for suffix in (".keras", ".weights.h5")
+]
+
+
+def make_checkpoint(name: str, folder: Path) -> tuple[Path, str]:
+    model = build()
+    train(model, [keep_checkpoints(name, folder)], epochs=1)
+    (path,) = (folder / "run" / "files").glob(f"*/{name}")
+    return path, fingerprint(model)
+
+
+def resume_flipped(copy: Path) -> str:
+    """Resume from a copy of the store in which the flipped file has the place of the whole one."""
+    name, folder = copy.name.partition("-")[2], copy.parents[3]
+    mine = folder / f"process-{os.getpid()}"
+    if not mine.exists():
+        shutil.copytree(
+            folder / "run", mine / "run", ignore=shutil.ignore_patterns("[0-9]*-model*")
+        )
+    (place,) = (mine / "run" / "files").glob(f"*/{name}")
+    place.write_bytes(copy.read_bytes())
+    model = blank()
+    for value in [*model.variables, *model.optimizer.variables]:
+        value.assign(keras.ops.zeros_like(value))
+    keep_checkpoints(name, mine).resume(model)
+    return fingerprint(model)
+
+
 # The tables.
 
 
@@ -419,11 +480,22 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="baselines-"))
     try:
         print(f"keras {keras.version()}, backend {keras.config.backend()}")
-        print_kills(kill_row(subject, root / f"kill-{i}") for i, subject in enumerate(KERAS))
+        print_kills(
+            kill_row(subject, root / f"kill-{i}") for i, subject in enumerate(KERAS + HOLDFAST)
+        )
         print_flips(
             [
                 flip_row(".weights.h5", root / "weights", make=make_weights, load=load_weights),
                 flip_row(".keras", root / "model", make=make_model, load=load_model),
+                *[
+                    flip_row(
+                        f"holdfast, {suffix}",
+                        root / f"checkpoint{suffix}",
+                        make=partial(make_checkpoint, f"model{suffix}"),
+                        load=resume_flipped,
+                    )
+                    for suffix in (".weights.h5", ".keras")
+                ],
             ]
         )
         print(f"{time.monotonic() - began:.0f} s")

@@ -1,0 +1,219 @@
+"""
+Train a network on real images, kill it in the middle of a save, and let it resume.
+
+Run it with `make demo`, or, where `holdfast[tensorflow]` and scikit-learn are installed, with
+`python examples/kill_and_resume.py`. It takes about two minutes on two cores.
+
+Three processes train the same convolutional network on scikit-learn's handwritten digits:
+
+  1. one that is killed with SIGKILL while it saves,
+  2. one that is started again in the same way, resumes and finishes,
+  3. one that is never interrupted, to compare with.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+EPOCHS = 8
+#: On the processor, whose kernels repeat to the bit, and without TensorFlow's notes on start-up.
+ENVIRONMENT = {
+    **os.environ,
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+#: How many checkpoints the first process may commit before it is killed.
+SAVED_BEFORE_THE_KILL = 3
+
+
+def main() -> None:
+    """Play the three processes, and show what each did."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as directory:
+        store, journal = Path(directory) / "run", Path(directory) / "journal"
+        journal.mkdir()
+
+        heading("1. Train, and be killed with SIGKILL in the middle of a save")
+        train_and_kill(store, journal)
+
+        heading("2. What the killed process left")
+        show_remains(store)
+
+        heading("3. Start the same script again")
+        run(training(store, journal, "second"))
+
+        heading("4. The checkpoints")
+        holdfast("ls", str(store), "--metric", "val_accuracy", "--metric", "val_loss")
+        holdfast("verify", str(store), "--deep")
+
+        heading("5. The same run, never interrupted")
+        other = Path(directory) / "uninterrupted"
+        run(training(other, journal, "alone"))
+
+        heading("6. What it came to")
+        conclude(journal)
+
+
+def train_and_kill(store: Path, journal: Path) -> None:
+    """Start the training, watch the store from outside, and kill while a save is under way."""
+    with (journal / "first.log").open("wb") as log:
+        command = training(store, journal, "first")
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=log)
+    settled = False
+    while process.poll() is None:
+        saving = any(unfinished(store))
+        saved = len(list(store.glob("manifests/*.json")))
+        settled = settled or (saved >= SAVED_BEFORE_THE_KILL and not saving)
+        if settled and saving:  # the next save has begun
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.0005)
+    if process.returncode != -signal.SIGKILL:
+        print((journal / "first.log").read_text(), file=sys.stderr)
+    check(process.returncode == -signal.SIGKILL, "the training ended before it could be killed")
+    print(f"\nkilled: exit code {process.returncode} (SIGKILL) while the next save was under way")
+
+
+def unfinished(store: Path) -> list[Path]:
+    """The files of a save that is not committed yet."""
+    return [path for path in store.glob(".workspace/*/files/**/*") if path.is_file()]
+
+
+def show_remains(store: Path) -> None:
+    """The committed checkpoints are whole, and the torn one is none."""
+    for path in unfinished(store):
+        print(f"in the workspace: {path.relative_to(store)}, {path.stat().st_size:,} bytes")
+    holdfast("ls", str(store), "--metric", "val_accuracy")
+    holdfast("verify", str(store), "--deep")
+
+
+def conclude(journal: Path) -> None:
+    """Compare what the three processes noted, byte by byte."""
+    first, second, alone = (
+        json.loads((journal / f"{name}.json").read_text()) for name in ("first", "second", "alone")
+    )
+    resumed_at, restored = second["resumed"], second["restored"]
+    check(resumed_at > 0, "the second process did not resume")
+    check(restored == first["after"][str(resumed_at)], "the restored bytes differ")
+    print(f"resumed after epoch {resumed_at} of {EPOCHS}")
+    print(f"bytes saved after epoch {resumed_at}:  sha256 {first['after'][str(resumed_at)]}")
+    print(f"bytes restored:             sha256 {restored}  equal")
+    print(f"test accuracy, killed and resumed:    {second['accuracy']:.4f}")
+    print(f"test accuracy, never interrupted:     {alone['accuracy']:.4f}")
+    final, expected = second["after"][str(EPOCHS)], alone["after"][str(EPOCHS)]
+    check(final == expected, "the resumed run ended elsewhere than the uninterrupted one")
+    print(f"final bytes of both runs:   sha256 {final}  equal")
+
+
+def train(store: str, journal: Path) -> None:
+    """The training script: the two lines that a user adds are marked."""
+    # Here and not above: the process that kills has no use for them, and they take seconds.
+    import keras
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from holdfast import KeepBest, KeepLast
+    from holdfast.keras import ModelCheckpoint
+
+    digits = load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        digits.images[..., None] / 16.0, digits.target, test_size=0.2, random_state=0
+    )
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 1)),
+            keras.layers.Conv2D(32, 3, padding="same", activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(64, 3, padding="same", activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(256, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+    checkpoint = ModelCheckpoint(  # the first line
+        f"{store}/digits-{{epoch:02d}}.keras",
+        monitor="val_accuracy",
+        retention=KeepLast(3) | KeepBest("val_accuracy"),
+    )
+    initial_epoch = checkpoint.resume(model)  # the second line
+    print(f"this process starts after epoch {initial_epoch} of {EPOCHS}", flush=True)
+
+    notes: dict[str, object] = {"resumed": initial_epoch, "restored": fingerprint(model)}
+    after: dict[int, str] = {}
+
+    def note(epoch: int, logs: dict[str, float]) -> None:
+        after[epoch + 1] = fingerprint(model)
+        journal.write_text(json.dumps({**notes, "after": after}))
+        print(f"epoch {epoch + 1}: test accuracy {logs['val_accuracy']:.4f}", flush=True)
+
+    model.fit(
+        x_train,
+        y_train,
+        batch_size=32,
+        epochs=EPOCHS,
+        initial_epoch=initial_epoch,
+        shuffle=False,
+        validation_data=(x_test, y_test),
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=note), checkpoint],
+        verbose=0,
+    )
+    notes["accuracy"] = model.evaluate(x_test, y_test, verbose=0, return_dict=True)["accuracy"]
+    journal.write_text(json.dumps({**notes, "after": after}))
+
+
+def fingerprint(model: object) -> str:
+    """A hash over the bytes of every weight and every variable of the optimizer."""
+    digest = hashlib.sha256()
+    for variable in [*model.weights, *model.optimizer.variables]:
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def training(store: Path, journal: Path, name: str) -> list[str]:
+    """The command that trains."""
+    return [sys.executable, __file__, "--train", str(store), str(journal / f"{name}.json")]
+
+
+def holdfast(*arguments: str) -> None:
+    """Run the command line tool, as a person would."""
+    print(f"$ holdfast {' '.join(arguments)}", flush=True)
+    run([sys.executable, "-m", "holdfast", *arguments])
+
+
+def run(command: list[str]) -> None:
+    """Run a command that has to succeed; what TensorFlow notes on its start shows if it fails."""
+    ended = subprocess.run(command, env=ENVIRONMENT, check=False, stderr=subprocess.PIPE, text=True)
+    if ended.returncode != 0:
+        print(ended.stderr, file=sys.stderr)
+    check(ended.returncode == 0)
+
+
+def heading(text: str) -> None:
+    """Say what comes next."""
+    print(f"\n== {text}\n", flush=True)
+
+
+def check(condition: object, otherwise: str = "a command failed") -> None:
+    """End with an error where the demonstration did not show what it should."""
+    if not condition:
+        sys.exit(f"the demonstration failed: {otherwise}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--train", nargs=2, metavar=("STORE", "JOURNAL"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.train:
+        train(arguments.train[0], Path(arguments.train[1]))
+    else:
+        main()
