@@ -1,13 +1,21 @@
 """What a store holds: its listing, and each manifest, which never changes and is read once."""
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 
 from holdfast import layout, manifest
 from holdfast.backends.base import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointId
-from holdfast.errors import CheckpointWarning, FormatError, NotFoundError
+from holdfast.errors import CheckpointWarning, FormatError, NotFoundError, StorageError
 from holdfast.manifest import Tombstone
+
+#: How often the newest may be removed between a listing and its read before that is an error.
+_LOOKS = 10
+
+
+class _NewestGoneError(Exception):
+    """The newest of a listing was removed before it was read."""
 
 
 class Catalog:
@@ -36,11 +44,14 @@ class Catalog:
         keys = (entry.key for entry in self._backend.scan(layout.MANIFESTS, after))
         found = {id for key in keys if (id := layout.parse_manifest_key(key))}
         if not after:
-            # A listing may lag behind; that this process committed is certain.
+            # A listing may lag behind; what this process committed or saw is looked for by name.
+            known = list(self._known.items())
             mine = self._committed
+            if not found and mine is None:
+                mine = max((id for id, what in known if isinstance(what, Checkpoint)), default=None)
             if mine is not None and mine not in found and self._is_there(mine):
                 found.add(mine)
-            self._known = {id: known for id, known in self._known.items() if id in found}
+            self._known = {id: what for id, what in known if id in found}
         return sorted(found)
 
     def add(self, checkpoint: Checkpoint) -> None:
@@ -61,9 +72,10 @@ class Catalog:
             FormatError: it cannot be read.
             StorageError: the place failed.
         """
-        if checkpoint not in self._known:
-            self._known[checkpoint] = self.read_again(checkpoint)
-        return self._known[checkpoint]
+        known = self._known.get(checkpoint)
+        if known is None:
+            known = self._known[checkpoint] = self.read_again(checkpoint)
+        return known
 
     def read_again(self, checkpoint: CheckpointId) -> Checkpoint | Tombstone:
         """As `read`, but what lies there now; a checkpoint may have been removed."""
@@ -81,14 +93,26 @@ class Catalog:
                 readable.
             StorageError: the place failed; what is there is unknown.
         """
+        for _ in range(_LOOKS):
+            with contextlib.suppress(_NewestGoneError):
+                yield from self._listed()
+                return
+        raise StorageError(
+            f"{self._backend.url} changes faster than it can be read: {_LOOKS} times what was "
+            "listed as the newest checkpoint was gone when it was read. Nothing was changed. The "
+            "call may be repeated; if this repeats, its listings lag behind."
+        )
+
+    def _listed(self) -> Iterator[Checkpoint]:
         unreadable: FormatError | None = None
-        found = vanished = False
+        found = False
         for id in reversed(self.ids()):
             try:
                 what = self.read(id)
             except NotFoundError:
-                vanished = True  # removed since the listing
-                continue
+                if found:
+                    continue  # removed since the listing
+                raise _NewestGoneError from None  # then a newer one is there by now
             except FormatError as error:
                 if error.newer:
                     raise
@@ -98,9 +122,7 @@ class Catalog:
             if isinstance(what, Checkpoint):
                 found = True
                 yield what
-        if vanished and not found:
-            yield from self.newest_first()  # what is there now was made after that listing
-        elif unreadable is not None and not found:
+        if unreadable is not None and not found:
             raise FormatError(
                 f"{self._backend.url} holds manifests, and none of them can be read. Nothing was "
                 "changed. This is no empty store: do not start afresh in it. Compare the files in "
@@ -115,6 +137,26 @@ class Catalog:
             FormatError, StorageError: as `newest_first`.
         """
         return list(self.newest_first())[::-1]
+
+    def records(self) -> dict[CheckpointId, Checkpoint | Tombstone | FormatError]:
+        """
+        What lies at each manifest's key, in the order of training, with why it cannot be read.
+
+        Raises:
+            FormatError: a manifest is of a newer format.
+            StorageError: the place failed; what is there is unknown.
+        """
+        found: dict[CheckpointId, Checkpoint | Tombstone | FormatError] = {}
+        for id in self.ids():
+            try:
+                found[id] = self.read(id)
+            except NotFoundError:
+                continue  # removed since the listing
+            except FormatError as error:
+                if error.newer:
+                    raise
+                found[id] = error
+        return found
 
     def _is_there(self, checkpoint: CheckpointId) -> bool:
         try:

@@ -1,6 +1,7 @@
 """What a checkpoint is: frozen records, the id and its order."""
 
 import math
+import operator
 import re
 import secrets
 from collections.abc import Mapping
@@ -12,6 +13,12 @@ from holdfast.errors import InvalidInputError
 
 #: The largest step: an id has twelve digits for it.
 MAX_STEP = 10**12 - 1
+
+#: The largest session: an id has at most nine digits for it.
+MAX_SESSION = 10**9 - 1
+
+#: How many tokens lie between two saves at one step, for further tries at the first of them.
+_TRIES = 256
 
 _ID = re.compile(r"(?P<session>[0-9]{4,9})-(?P<step>[0-9]{12})-(?P<token>[0-9a-f]{8})")
 
@@ -60,10 +67,15 @@ def new_token(after: str | None = None) -> str:
     """
     if after is None:
         return f"{secrets.randbelow(2**31):08x}"
-    number = int(after, 16) + 1 + secrets.randbelow(2**16)
-    if number >= 2**32:
+    number = int(after, 16) + _TRIES + secrets.randbelow(2**16)
+    if number >= 2**32 - _TRIES:
         raise OverflowError("no token is left at this step")
     return f"{number:08x}"
+
+
+def next_try(token: str) -> str:
+    """The token for another try at a save: after the last try's, before that of any later save."""
+    return f"{int(token, 16) + 1:08x}"
 
 
 @dataclass(frozen=True)
@@ -153,8 +165,8 @@ def check_step(step: object) -> int:
         InvalidInputError: it is no integer, negative, or has more than twelve digits.
     """
     try:
-        number = step.__index__()  # type: ignore[attr-defined]
-    except AttributeError:
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
         number = None
     if number is None or isinstance(step, bool):
         raise InvalidInputError(

@@ -150,10 +150,23 @@ def hash_file(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove(path: Path) -> None:
-    """Remove a directory with all that is in it; what is missing already is fine."""
+def remove(path: Path, *, but: str | None = None) -> None:
+    """
+    Remove a directory with all that is in it; what is missing already is fine.
+
+    Parameters:
+        path (Path): the directory.
+        but (str | None): a name in it that stays, and so does the directory.
+    """
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        if but is None:
+            shutil.rmtree(path)
+            return
+        for child in path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                remove(child)
+            elif child.name != but:
+                child.unlink(missing_ok=True)
 
 
 def move_directory(source: Path, target: Path) -> None:
@@ -226,18 +239,23 @@ class Lock:
         self.path = path
 
     @classmethod
-    def take(cls, path: Path) -> Self | None:
+    def take(cls, path: Path, *, make: bool = True) -> Self | None:
         """
-        Take the lock, making its file if it is missing; None if anybody holds it.
+        Take the lock; None if anybody holds it.
+
+        Parameters:
+            path (Path): the file.
+            make (bool): make it if it is missing.
 
         Raises:
-            OSError: the file cannot be made or locked.
+            OSError: the file is missing, or cannot be made or locked.
         """
         key = (os.getpid(), path)
         with cls._guard:
             if key in cls._held:
                 return None
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+            descriptor = os.open(path, flags, 0o600)
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -1,14 +1,16 @@
 """The way back: verify what lies in the store, and bring it here with every byte hashed."""
 
+import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import disk, layout
+from holdfast import disk, layout, manifest
 from holdfast.backends.base import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
-from holdfast.errors import CorruptionError, StorageFull
+from holdfast.errors import CorruptionError, FormatError, NotFoundError, StorageFull
+from holdfast.manifest import Tombstone
 from holdfast.staging import Scratch, Workspace
 
 #: How often a file is fetched before the difference is believed to lie in the store.
@@ -22,7 +24,7 @@ class Damage:
 
     Attributes:
         checkpoint (CheckpointId): whose file.
-        path (str): where it lies inside the checkpoint.
+        path (str): where it lies inside the checkpoint; the key of a manifest that is unreadable.
         what (str): missing, of another size, or of other content.
     """
 
@@ -80,7 +82,37 @@ def fetch(checkpoint: Checkpoint, backend: Backend, workspace: Workspace) -> Scr
     return scratch
 
 
-def verify(
+def report(
+    records: Mapping[CheckpointId, Checkpoint | Tombstone | FormatError],
+    backend: Backend,
+    workspace: Workspace | None,
+) -> Report:
+    """
+    Compare what is stored with the manifests; what was removed meanwhile is not in the report.
+
+    Parameters:
+        records (Mapping): what lies at the manifests' keys; one that cannot be read is damage.
+        backend (Backend): where they lie.
+        workspace (Workspace | None): where to bring files to be hashed; None compares sizes only.
+    """
+    one = next(iter(records)) if len(records) == 1 else None
+    sizes = _sizes_below(layout.files_prefix(one) if one else layout.FILES, backend)
+    checked: list[Checkpoint] = []
+    damage: list[Damage] = []
+    for id, found in records.items():
+        if isinstance(found, FormatError):
+            damage.append(Damage(id, layout.manifest_key(id), str(found)))
+        elif isinstance(found, Checkpoint):
+            with contextlib.suppress(NotFoundError):
+                wrong = list(_verify(found, sizes, backend, workspace))
+                if wrong:
+                    _check_not_removed(found, backend)
+                checked.append(found)
+                damage += wrong
+    return Report(tuple(checked), tuple(damage), deep=workspace is not None)
+
+
+def _verify(
     checkpoint: Checkpoint, sizes: dict[str, int], backend: Backend, workspace: Workspace | None
 ) -> Iterator[Damage]:
     """
@@ -109,17 +141,28 @@ def verify(
                 scratch.discard()
 
 
-def sizes_below(prefix: str, backend: Backend) -> dict[str, int]:
-    """The size of each key that starts with the prefix, in bytes."""
+def _sizes_below(prefix: str, backend: Backend) -> dict[str, int]:
     return {entry.key: entry.size for entry in backend.scan(prefix)}
 
 
 def _check_sizes(checkpoint: Checkpoint, backend: Backend) -> None:
-    sizes = sizes_below(layout.files_prefix(checkpoint.id), backend)
-    for damage in verify(checkpoint, sizes, backend, workspace=None):
-        # A checkpoint that is being removed has lost its manifest first.
-        backend.read(layout.manifest_key(checkpoint.id))
+    sizes = _sizes_below(layout.files_prefix(checkpoint.id), backend)
+    for damage in _verify(checkpoint, sizes, backend, workspace=None):
+        _check_not_removed(checkpoint, backend)
         raise _corrupt(checkpoint, damage.path, damage.what)
+
+
+def _check_not_removed(checkpoint: Checkpoint, backend: Backend) -> None:
+    """
+    Tell a checkpoint that is damaged from one that is being removed: that lost its manifest first.
+
+    Raises:
+        NotFoundError: it was removed.
+    """
+    data = backend.read(layout.manifest_key(checkpoint.id))
+    with contextlib.suppress(FormatError):  # damaged too, but there
+        if isinstance(manifest.read(data, checkpoint.id), Tombstone):
+            raise NotFoundError(f"{checkpoint} was removed, and what was left of it was swept.")
 
 
 def _check_room(checkpoint: Checkpoint, directory: Path) -> None:
@@ -137,7 +180,11 @@ def _fetch_file(checkpoint: Checkpoint, file: File, backend: Backend, target: Pa
     with disk.disk_errors("write", target):
         target.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_TRIES):
-        backend.download(layout.file_key(checkpoint.id, file.path), target)
+        try:
+            backend.download(layout.file_key(checkpoint.id, file.path), target)
+        except NotFoundError as error:
+            _check_not_removed(checkpoint, backend)
+            raise _corrupt(checkpoint, file.path, "missing") from error
         with disk.disk_errors("read", target):
             found = disk.hash_file(target)
             if found == file.hash:

@@ -27,6 +27,11 @@ WORKSPACE = ".workspace"
 #: Starts the name of a file that a backend has not finished; no name of ours or a user's has it.
 PARTIAL = "~"
 
+#: Every name that may lie at the root of a store.
+TOP_LEVEL = frozenset(
+    [MANIFESTS.rstrip("/"), FILES.rstrip("/"), PINS.rstrip("/"), DOOMED.rstrip("/"), WORKSPACE]
+)
+
 _PART = re.compile(r"(?!-)[A-Za-z0-9._\-+=,@]{1,128}")
 _MAX_PARTS = 8
 _MAX_PATH = 512

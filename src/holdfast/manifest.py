@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -20,6 +20,8 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 #: Bytes that one file may have: 32 TiB, more than any object store takes as one object.
 _MAX_SIZE = 2**45
+#: Bytes that a draft's record may gain when it becomes a manifest: its kind, its session's digits.
+_GROWTH = 64
 
 Metadata = Mapping[str, str | int | float | bool | None]
 
@@ -52,7 +54,8 @@ def write(checkpoint: Checkpoint, kind: Literal["checkpoint", "draft"] = "checkp
             "writer": checkpoint.writer,
             "parent": str(checkpoint.parent) if checkpoint.parent else None,
             "holdfast": checkpoint.version,
-        }
+        },
+        record.MAX_BYTES - _GROWTH if kind == "draft" else record.MAX_BYTES,
     )
 
 
@@ -128,7 +131,9 @@ def _read_staged(members: Mapping[str, Any], kind: str) -> Checkpoint:
     if members["kind"] != kind:
         raise ValueError(f"it is a {members['kind']!r}")
     session, step, token = _text(members["id"]).split("-")
-    return _read_checkpoint(members, CheckpointId(int(session), int(step), token))
+    id = CheckpointId(int(session), int(step), token)
+    _read_id(str(replace(id, session=id.session or 1)))
+    return _read_checkpoint(members, id)
 
 
 def _read_checkpoint(members: Mapping[str, Any], expected: CheckpointId) -> Checkpoint:
@@ -194,7 +199,7 @@ def check_metrics(metrics: Mapping[Any, Any] | None) -> dict[str, float]:
         InvalidInputError: a name is not a text, or a value is not a number.
     """
     checked: dict[str, float] = {}
-    for name, value in (metrics or {}).items():
+    for name, value in _mapping(metrics, "the metrics are", "numbers").items():
         if not isinstance(name, str):
             raise InvalidInputError(f"a metric's name is a text, not {name!r}; nothing was saved.")
         number = _number(name, value)
@@ -219,7 +224,7 @@ def check_metadata(metadata: Mapping[Any, Any] | None) -> dict[str, Any]:
         InvalidInputError: a name is not a text, or a value is not one of these.
     """
     checked: dict[str, Any] = {}
-    for name, value in (metadata or {}).items():
+    for name, value in _mapping(metadata, "the metadata is", "values").items():
         if not isinstance(name, str) or not _is_flat(value):
             raise InvalidInputError(
                 f"the metadata {name!r} is {value!r}; nothing was saved. It holds texts, finite "
@@ -227,6 +232,16 @@ def check_metadata(metadata: Mapping[Any, Any] | None) -> dict[str, Any]:
             )
         checked[name] = value
     return checked
+
+
+def _mapping(given: object, what: str, of: str) -> Mapping[Any, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"{what} a mapping from names to {of}, not {given!r}; nothing was saved."
+        )
+    return given
 
 
 def _number(name: str, value: Any) -> float:
@@ -242,7 +257,7 @@ def _number(name: str, value: Any) -> float:
     ) from cause
 
 
-def _bounded(members: Mapping[str, Any]) -> bytes:
+def _bounded(members: Mapping[str, Any], limit: int) -> bytes:
     try:
         data = record.encode(members)
     except UnicodeEncodeError as error:
@@ -250,10 +265,10 @@ def _bounded(members: Mapping[str, Any]) -> bytes:
             f"a text in the metrics or the metadata is not valid Unicode: {error}; nothing was "
             "committed."
         ) from error
-    if len(data) > record.MAX_BYTES:
+    if len(data) > limit:
         raise InvalidInputError(
             f"the manifest would have {len(data):,} bytes, and a reader takes at most "
-            f"{record.MAX_BYTES:,}; nothing was committed. Save fewer files (several thousand "
+            f"{limit:,}; nothing was committed. Save fewer files (several thousand "
             "fit) or less metadata."
         )
     return data

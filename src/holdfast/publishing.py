@@ -7,7 +7,7 @@ from typing import Self
 from holdfast import disk, layout, manifest
 from holdfast.backends.base import Backend
 from holdfast.catalog import Catalog
-from holdfast.checkpoint import Checkpoint, CheckpointId, new_token
+from holdfast.checkpoint import MAX_SESSION, Checkpoint, CheckpointId, next_try
 from holdfast.errors import (
     AlreadyExists,
     CorruptionError,
@@ -16,7 +16,7 @@ from holdfast.errors import (
     StorageError,
     SupersededError,
 )
-from holdfast.staging import Draft
+from holdfast.staging import Draft, first_session
 from holdfast.writer import Turn, Writer
 
 #: How often a draft may lose its id before the place is said to fail. A sweep takes an id once.
@@ -47,8 +47,7 @@ class Fence:
     def of_dead_writer(cls, catalog: Catalog, sealed: Checkpoint) -> Self:
         """The fence for a draft that another process, or an earlier one, has staged."""
         writer = Writer(sealed.writer)
-        before = sealed.parent.session if sealed.parent else 0
-        writer.take(0, sealed.session or before + 1)
+        writer.take(0, first_session(sealed))
         return cls(catalog, writer, recovering=True)
 
     def turn(self, sealed: Checkpoint) -> Turn:
@@ -77,6 +76,13 @@ class Fence:
             writer.own.add(claimed)
             return claimed
 
+    def claimed(self, id: CheckpointId, turn: Turn) -> CheckpointId | None:
+        """The id of a sealed draft, if it was claimed for this turn and may still be used."""
+        writer = self._writer
+        holds = id in writer.own and id.token == turn.token
+        current = writer.superseded is None and writer.session(turn.lap) == id.session
+        return id if holds and current else None
+
     def check(self, session: int) -> None:
         """
         Look for a later session by somebody else, or for another writer in this session.
@@ -96,29 +102,30 @@ class Fence:
             mine = [id for id in writer.own if id.session == session]
             after = layout.after(max(mine)) if mine else layout.before_session(session)
             later = [id for id in self._catalog.ids(after) if id.session >= session]
-            others = [id for id in later if id not in writer.own]
-            if others and others[-1].session > session:
-                raise self._superseded_by(others[-1])
-            rival = self._rival(others)
+            rival = self._rival([id for id in later if id not in writer.own], session)
             if rival is None:
                 return
-            if self._recovering or rival.writer > writer.name:
-                raise self._superseded_by(rival.id)
-            writer.move(session, session + 1)
+            id, name = rival
+            if id.session > session or self._recovering or name > writer.name:
+                raise self._superseded_by(id)
+            writer.move(session)
             raise AttemptLostError
 
-    def _rival(self, others: list[CheckpointId]) -> Checkpoint | None:
+    def _rival(self, others: list[CheckpointId], session: int) -> tuple[CheckpointId, str] | None:
+        """The last checkpoint that somebody else committed, and by whom; a tombstone is none."""
         for id in reversed(others):
             try:
                 found = self._catalog.read(id)
             except NotFoundError:
                 continue  # removed since the listing
             except FormatError as error:
+                if id.session > session:
+                    return id, ""  # whoever it was, he came later
                 if error.newer:
                     raise
                 continue
             if isinstance(found, Checkpoint):
-                return None if found.writer == self._writer.name else found
+                return None if found.writer == self._writer.name else (id, found.writer)
         return None
 
     def _superseded_by(self, other: CheckpointId) -> SupersededError:
@@ -140,7 +147,14 @@ class Fence:
             except FormatError as error:
                 if error.newer:
                     raise
-        return max(ids[-1].session, self._writer.newest_session or 0) + 1
+        session = max(ids[-1].session, self._writer.newest_session or 0) + 1
+        if session > MAX_SESSION:
+            raise FormatError(
+                f"{ids[-1]} has the last number that a session can have, so no newer one can "
+                "begin. Nothing was committed. No run comes that far by itself: find out who put "
+                "that manifest there, and remove it or save into another place."
+            )
+        return session
 
 
 def publish(draft: Draft, *, backend: Backend, catalog: Catalog, fence: Fence) -> Checkpoint:
@@ -167,7 +181,8 @@ def publish(draft: Draft, *, backend: Backend, catalog: Catalog, fence: Fence) -
     for _ in range(_ATTEMPTS):
         try:
             if data is None or checkpoint is None:
-                checkpoint = dataclasses.replace(draft.sealed, id=fence.claim(turn))
+                claimed = fence.claimed(draft.sealed.id, turn) or fence.claim(turn)
+                checkpoint = dataclasses.replace(draft.sealed, id=claimed)
                 data = manifest.write(checkpoint)
                 draft.assign(data)
             elif _is_committed(checkpoint, data, backend):
@@ -181,8 +196,9 @@ def publish(draft: Draft, *, backend: Backend, catalog: Catalog, fence: Fence) -
             _commit(checkpoint, data, backend)
             break
         except AttemptLostError:
+            lost = checkpoint.id.token if checkpoint else turn.token
+            turn = dataclasses.replace(turn, token=next_try(lost))
             data = checkpoint = None
-            turn = dataclasses.replace(turn, token=new_token(after=turn.token))
     else:
         raise StorageError(
             f"publishing step {turn.step:,} to {backend.url} failed: its id was taken away "
@@ -207,12 +223,16 @@ def _noted(data: bytes) -> Checkpoint:
 def _check_draft(draft: Draft, checkpoint: Checkpoint) -> None:
     for file in checkpoint.files:
         path = draft.directory / file.path
-        with disk.disk_errors("read", path):
-            if not path.is_file() or disk.hash_file(path) != file.hash:
-                raise CorruptionError(
-                    f"its file {file.path} was damaged while it lay in the workspace. What is "
-                    "committed is untouched. Remove the directory when it is of no more use."
-                )
+        cause = None
+        try:
+            good = path.is_file() and disk.hash_file(path) == file.hash
+        except OSError as error:
+            good, cause = False, error
+        if not good:
+            raise CorruptionError(
+                f"its file {file.path} was damaged while it lay in the workspace. What is "
+                "committed is untouched. Remove the directory when it is of no more use."
+            ) from cause
 
 
 def _upload(draft: Draft, checkpoint: Checkpoint, backend: Backend) -> None:
@@ -225,6 +245,9 @@ def _upload(draft: Draft, checkpoint: Checkpoint, backend: Backend) -> None:
     sizes = {entry.key: entry.size for entry in backend.scan(layout.files_prefix(checkpoint.id))}
     for key, file in wanted.items():
         if sizes.get(key) != file.size:
+            with contextlib.suppress(NotFoundError):
+                backend.read(layout.manifest_key(checkpoint.id))
+                raise AttemptLostError  # a sweep took the file, and the id before it
             raise StorageError(
                 f"{backend.url} took {key} and then shows {sizes.get(key, 'nothing')} in the place "
                 f"of {file.size:,} bytes; step {checkpoint.step:,} is not committed. What is "

@@ -49,7 +49,10 @@ def decode(data: bytes) -> dict[str, Any]:
     head = data[: tail.start()]
     if hashlib.sha256(head).hexdigest().encode() != tail[1]:
         raise FormatError("the record's digest differs from its content: it is damaged")
-    return _parse(head + b"\n}")
+    members = _parse(head + b"\n}")
+    if "digest" in members:
+        raise FormatError("the record is not strict JSON: a key appears twice")
+    return members
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -49,8 +49,8 @@ class Remover:
             self._backend.create(layout.pin_key(name, id), b"")
         marks = list(self._backend.scan(layout.doomed_prefix(id)))
         # The manifest is looked at after the marks: a prune removes it while its mark stands.
-        self._catalog.read_again(id)
-        if marks:
+        found = self._catalog.read_again(id)
+        if marks or isinstance(found, Tombstone):  # what a prune left can be swept by now
             raise NotFoundError(
                 f"{id} cannot be pinned: a prune is removing it, or died while it did. Every other "
                 "checkpoint is untouched. If it is still listed after the next prune, pin it then."
@@ -81,9 +81,9 @@ class Remover:
             FormatError: a manifest is of a newer format; nothing was removed.
             StorageError: the place failed midway; the same call may be repeated.
         """
+        history = self._catalog.checkpoints()
         if not dry_run:
             self._finish_earlier_prunes()
-        history = self._catalog.checkpoints()
         good = self._good(history)
         pinned = self.pins()
         spared = {just_saved: "just saved"} if just_saved else {}
@@ -115,7 +115,7 @@ class Remover:
             list[str]: the keys that went, or would go, sorted.
         """
         files = list(self._backend.scan(layout.FILES))  # first: what commits meanwhile is named
-        manifests = self._manifests()
+        manifests = self._catalog.records()
         leftovers: dict[CheckpointId, list[Entry]] = {}
         for entry in files:
             if parsed := layout.parse_file_key(entry.key):
@@ -131,9 +131,8 @@ class Remover:
             ):
                 gone += [entry.key for entry in entries]
         for prefix in (layout.MANIFESTS, layout.PINS, layout.DOOMED):
-            for entry in self._backend.scan(prefix):
-                if layout.is_partial(entry.key) and _is_old(entry, older_than, now):
-                    gone.append(entry.key)
+            partial = [each for each in self._backend.scan(prefix) if layout.is_partial(each.key)]
+            gone += [entry.key for entry in partial if _is_old(entry, older_than, now)]
         gone += self._marks_and_pins_of_nothing()
         if not dry_run:
             for key in gone:
@@ -172,19 +171,6 @@ class Remover:
         for prefix in (layout.files_prefix(id), layout.doomed_prefix(id)):
             for entry in list(self._backend.scan(prefix)):
                 self._backend.delete(entry.key)
-
-    def _manifests(self) -> dict[CheckpointId, Checkpoint | Tombstone | FormatError]:
-        found: dict[CheckpointId, Checkpoint | Tombstone | FormatError] = {}
-        for id in self._catalog.ids():
-            try:
-                found[id] = self._catalog.read(id)
-            except NotFoundError:
-                continue  # removed since the listing
-            except FormatError as error:
-                if error.newer:
-                    raise
-                found[id] = error
-        return found
 
     def _fenced(self, id: CheckpointId, writer: str) -> bool:
         """Make sure that an attempt cannot commit any more; False if it has."""

@@ -213,6 +213,8 @@ class Saver:
         return future
 
     def _drain(self, timeout: float | None = None) -> None:
+        if os.getpid() != self._pid:
+            return  # the worker is the parent's, and so is what is pending
         with self._changed:
             self._again = bool(self._kept)
             self._changed.notify_all()
@@ -220,6 +222,9 @@ class Saver:
 
     def _end(self) -> None:
         atexit.unregister(self._at_exit)
+        if os.getpid() != self._pid:
+            self._closed = True
+            return
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -243,12 +248,10 @@ class Saver:
                     return
                 job = self._waiting.popleft() if self._waiting else None
                 self._again, self._busy = self._again and job is not None, True
-            try:
-                self._run(job)
-            finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+            self._run(job)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
 
     def _run(self, job: _Job | None) -> None:
         try:
@@ -263,10 +266,12 @@ class Saver:
                 kept.draft.release()
                 _finish(kept.future, error)
             self._kept.clear()
-        except CheckpointError as error:
-            self._failed(job.draft.step if job else self._kept[-1].draft.step, error)
+        except BaseException as error:  # noqa: BLE001 - nobody above this thread would see it
+            failure = error if isinstance(error, CheckpointError) else _unexpected(error)
+            draft = job.draft if job else self._kept[-1].draft
             if job is not None:
-                _finish(job.future, error)
+                _finish(job.future, failure)
+            self._failed(draft.step, failure)
         while len(self._kept) > self._max_pending + 1:
             self._give_way(self._kept.popleft())
 
@@ -280,7 +285,7 @@ class Saver:
         except CheckpointError:
             draft.discard()
             raise
-        except Exception as error:  # the framework's own; nobody above this thread would see it
+        except BaseException as error:  # the framework's own
             draft.discard()
             raise PendingSaveError(
                 f"writing step {draft.step:,} failed: {error!r}. Nothing of it was saved; every "
@@ -296,23 +301,41 @@ class Saver:
         _finish(job.future, checkpoint)
 
     def _give_way(self, job: _Job) -> None:
-        job.draft.discard()
         error = PendingSaveError(
             f"the save of step {job.draft.step:,} gave way to a newer one: the place takes them "
             f"slower than they come. {self._durable()} Save less often, or raise max_pending."
         )
         _finish(job.future, error)
-        _warn(str(error))
+        with contextlib.suppress(OSError):  # the next start removes it
+            job.draft.discard()
+        self._tell(str(error))
 
     def _failed(self, step: int, error: CheckpointError) -> None:
         self._failure = error
-        _warn(f"saving step {step:,} failed: {error} Training goes on. {self._durable()}")
+        self._tell(f"saving step {step:,} failed: {error} Training goes on. {self._durable()}")
+
+    def _tell(self, text: str) -> None:
+        try:
+            _warn(text)
+        except CheckpointWarning:  # warnings are errors here
+            # The worker has nobody to raise it to. The failure is raised by the next call.
+            if threading.current_thread() is not self._worker:
+                raise
 
     def _durable(self) -> str:
         if self.newest is None:
             return "No checkpoint of this saver is durable yet."
         age = str(self.age).partition(".")[0]
         return f"The newest durable checkpoint is that of step {self.newest.step:,}, {age} old."
+
+
+def _unexpected(error: BaseException) -> PendingSaveError:
+    failure = PendingSaveError(
+        f"publishing ended with an error that is not one of Holdfast's: {error!r}. What was staged "
+        "is kept, and what is committed is untouched."
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def _finish(future: "Future[Checkpoint]", outcome: Checkpoint | CheckpointError) -> None:

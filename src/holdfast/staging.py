@@ -14,13 +14,17 @@ for now. Without a seal it is deleted at the next start; with one, `recover` pub
 import contextlib
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from holdfast import disk, layout, manifest
+from holdfast.backends import mounts
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
 from holdfast.version import __version__
@@ -30,6 +34,8 @@ _SEAL = "seal.json"
 _MANIFEST = "manifest.json"
 _FILES = "files"
 _LOCK = "lock"
+#: What `disk.new_name` makes. Anything else in a workspace is somebody else's.
+_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 def default_workspace(url: str) -> Path:
@@ -37,13 +43,24 @@ def default_workspace(url: str) -> Path:
     Where the drafts for a place are staged unless the caller says otherwise.
 
     For a local store it lies inside the store, so that staged files are linked into place and not
-    copied. For any other place it is a directory of this user's cache (XDG Base Directory
-    Specification), which outlives the process, named after the place.
+    copied. For any other place, for one on a mounted Google Drive, and for a store that one may
+    only read, it is a directory of this user's cache (XDG Base Directory Specification), which
+    outlives the process, named after the place.
     """
     if url.startswith("file://"):
-        return Path(url.removeprefix("file://")) / layout.WORKSPACE
+        root = Path(url.removeprefix("file://"))
+        is_readable_only = root.is_dir() and not os.access(root, os.W_OK)
+        if not (is_readable_only or mounts.is_on_drive(root)):
+            return root / layout.WORKSPACE
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "holdfast" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def workspace_for(url: str, given: Path | None) -> "Workspace":
+    """The workspace for a place: the one that is given, which it may share, or its own."""
+    if given is None or (url.startswith("file://") and given == default_workspace(url)):
+        return Workspace(default_workspace(url))
+    return Workspace(given, url)
 
 
 class Scratch:
@@ -60,10 +77,28 @@ class Scratch:
         self.directory = root / _FILES
         self.lock = lock
 
-    def discard(self) -> None:
-        """Remove the directory with all that is in it; repeating it is fine."""
-        disk.remove(self.root)
+    def discard(self) -> bool:
+        """
+        Remove the directory with all that is in it; repeating it is fine.
+
+        Returns:
+            bool: False where the disk did not let go of all of it; the next start removes the rest.
+        """
+        try:
+            self._remove()
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            self.lock.release()
+
+    def _remove(self) -> None:
+        # The lock goes last: what has none, and is not empty, is no directory of ours. It is let go
+        # before, since NFS keeps a directory for as long as a file in it is open.
+        disk.remove(self.root, but=_LOCK)
         self.lock.release()
+        disk.remove(self.root)
 
     def release(self) -> None:
         """Give the directory up without removing it."""
@@ -154,12 +189,12 @@ class Draft(Scratch):
             except FileNotFoundError:
                 return None
 
-    def discard(self) -> None:
-        """Remove the draft. The seal goes first: what is left of it can never be published."""
+    def _remove(self) -> None:
+        # The seal goes first: what is left of a draft without one can never be published.
         if self.root.exists():
             (self.root / _SEAL).unlink(missing_ok=True)
             disk.sync_directory(self.root)
-        super().discard()
+        super()._remove()
 
     def _files(self) -> Iterator[File]:
         found = sorted(disk.walk(self.directory))
@@ -180,10 +215,13 @@ class Workspace:
 
     Parameters:
         path (Path): the directory; it is made when it is first needed.
+        url (str): the place that the drafts are for, where other places may share the directory:
+            their drafts are told apart by name, and each place sees its own.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, url: str = "") -> None:
         self.path = path
+        self._ours = hashlib.sha256(url.encode()).hexdigest()[:8] + "-" if url else ""
 
     def scratch(self) -> Scratch:
         """
@@ -196,7 +234,7 @@ class Workspace:
         with disk.disk_errors("make the workspace", self.path):
             disk.make_private(self.path)
             while True:
-                root = self.path / disk.new_name()
+                root = self.path / f"{self._ours}{disk.new_name()}"
                 root.mkdir(0o700)
                 # A process that cleans up at this very moment takes the lock first, or not at all.
                 with contextlib.suppress(FileNotFoundError):
@@ -223,34 +261,48 @@ class Workspace:
 
     def abandoned(self) -> list[Draft]:
         """
-        The sealed drafts that nobody works on, oldest first, each locked for the caller.
+        The sealed drafts that nobody works on, in the order of training and locked for the caller.
 
         Unfinished work of dead processes is deleted on the way. A draft with a damaged seal is
-        left where it is.
+        left where it is, and so is whatever was not made here.
 
         Raises:
             StorageError: the workspace cannot be read.
         """
-        drafts: list[tuple[datetime, Draft]] = []
+        drafts: list[tuple[CheckpointId, Draft]] = []
         with disk.disk_errors("look into the workspace", self.path):
             try:
-                roots = sorted(path for path in self.path.iterdir() if path.is_dir())
+                roots = [path for path in self.path.iterdir() if self._is_ours(path.name)]
             except FileNotFoundError:
                 return []
             for root in roots:
-                with contextlib.suppress(FileNotFoundError):  # somebody else cleaned it up
-                    if lock := disk.Lock.take(root / _LOCK):
+                with contextlib.suppress(OSError):
+                    root.rmdir()  # its process died before it took the lock
+                # No directory of ours, or somebody else cleaned it up.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    if lock := disk.Lock.take(root / _LOCK, make=False):
                         drafts.extend(_reopened(Scratch(root, lock)))
-        return [draft for _, draft in sorted(drafts, key=lambda found: found[0])]
+        return [draft for _, draft in sorted(drafts, key=itemgetter(0))]
+
+    def _is_ours(self, name: str) -> bool:
+        return name.startswith(self._ours) and bool(_NAME.fullmatch(name.removeprefix(self._ours)))
 
 
-def _reopened(scratch: Scratch) -> Iterator[tuple[datetime, Draft]]:
+def first_session(sealed: Checkpoint) -> int:
+    """The session of a sealed draft, or the first it can be in where it has no number yet."""
+    return sealed.session or (sealed.parent.session if sealed.parent else 0) + 1
+
+
+def _reopened(scratch: Scratch) -> Iterator[tuple[CheckpointId, Draft]]:
     try:
         sealed = manifest.read_staged((scratch.root / _SEAL).read_bytes(), "draft")
+        noted = scratch.root / _MANIFEST
+        if noted.exists():  # its id is the one of the last attempt
+            sealed = manifest.read_staged(noted.read_bytes(), "checkpoint")
     except FileNotFoundError:
         scratch.discard()
         return
-    except FormatError as error:
+    except (FormatError, OSError) as error:
         scratch.release()
         warnings.warn(
             f"the draft in {scratch.root} cannot be published: {error}. It is left where it is; "
@@ -261,4 +313,4 @@ def _reopened(scratch: Scratch) -> Iterator[tuple[datetime, Draft]]:
         return
     draft = Draft(scratch, step=sealed.step, metrics=sealed.metrics, metadata=sealed.metadata)
     draft.sealed = sealed
-    yield sealed.created_at, draft
+    yield replace(sealed.id, session=first_session(sealed)), draft

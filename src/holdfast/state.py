@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -61,9 +62,9 @@ class Files:
         Raises:
             InvalidInputError: the path is missing, or something in it is a link or special.
         """
-        copy = tempfile.TemporaryDirectory(prefix="holdfast-")
-        copy_files(self.path, Path(copy.name))
-        return FilesSnapshot(copy)
+        snapshot = FilesSnapshot(Path(tempfile.mkdtemp(prefix="holdfast-")))
+        copy_files(self.path, snapshot.copy)
+        return snapshot
 
     def restore(self, directory: Path) -> None:
         """
@@ -84,11 +85,15 @@ class Files:
             )
         disk.make_directory(self.path.parent)
         fresh = self.path.with_name(f"~{disk.new_name()}")
-        if is_file:
-            shutil.copyfile(directory / self.path.name, fresh)
-            fresh.replace(self.path)
-            return
-        shutil.copytree(directory, fresh)
+        try:
+            if is_file:
+                shutil.copyfile(directory / self.path.name, fresh)
+                fresh.replace(self.path)
+                return
+            shutil.copytree(directory, fresh)
+        except BaseException:
+            _drop(fresh)
+            raise
         if self.path.exists():
             old = self.path.rename(self.path.with_name(f"~{disk.new_name()}"))
             fresh.rename(self.path)
@@ -98,16 +103,22 @@ class Files:
 
 
 class FilesSnapshot:
-    """Files in a temporary directory, which goes with the object."""
+    """
+    Files in a temporary directory, which goes with the object.
 
-    def __init__(self, copy: "tempfile.TemporaryDirectory[str]") -> None:
-        self._copy = copy
+    Attributes:
+        copy (Path): the directory.
+    """
+
+    def __init__(self, copy: Path) -> None:
+        self.copy = copy
+        self._remove = weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
 
     def write_to(self, directory: Path) -> None:
         """Move the copies into the directory."""
-        for child in Path(self._copy.name).iterdir():
+        for child in self.copy.iterdir():
             shutil.move(child, directory / child.name)
-        self._copy.cleanup()
+        self._remove()
 
 
 def copy_files(source: Path, into: Path) -> None:
@@ -132,3 +143,10 @@ def copy_files(source: Path, into: Path) -> None:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, target)
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir():
+        disk.remove(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -21,12 +21,12 @@ from holdfast.errors import (
     NotFoundError,
     SupersededError,
 )
-from holdfast.fetching import Damage, Report, fetch, sizes_below, verify
+from holdfast.fetching import Report, fetch, report
 from holdfast.manifest import check_metadata, check_metrics
 from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import KeepBest, PrunePlan, Rule
-from holdfast.staging import Draft, Scratch, Workspace, default_workspace
+from holdfast.staging import Draft, Scratch, workspace_for
 from holdfast.state import State, copy_files
 from holdfast.writer import Writer
 
@@ -44,6 +44,8 @@ def open_store(
     """
     Open the checkpoints of a training run; the place need not exist yet.
 
+    A directory that holds other files and no store is taken with a warning: they are left alone.
+
     Parameters:
         place (str | os.PathLike): a directory, or a URL of any fsspec protocol, such as
             `s3://bucket/runs/x`.
@@ -58,6 +60,7 @@ def open_store(
         StorageError: the place lies on a mount that is not there.
     """
     backend = open_backend(place, storage_options)
+    _warn_of_other_files(backend.url)
     return CheckpointStore(backend, retention=retention, workspace=workspace)
 
 
@@ -97,11 +100,11 @@ class CheckpointStore:
     ) -> None:
         self.url = backend.url
         self.retention = retention
-        self.workspace = Workspace(Path(workspace) if workspace else default_workspace(self.url))
+        self.workspace = workspace_for(self.url, Path(workspace) if workspace else None)
         self._backend = backend
         self._catalog = Catalog(backend)
         self._remover = Remover(backend, self._catalog)
-        self._writer = writer or Writer.of(self.url)
+        self._given_writer = writer
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -216,6 +219,8 @@ class CheckpointStore:
             InvalidInputError, SupersededError, StorageError: as `save`. A draft that is sealed
                 stays so, and the call may be repeated.
         """
+        if draft.checkpoint is not None:
+            return draft.checkpoint
         if draft.sealed is None:
             self.seal(draft)
         if self._writer.newest_session is None:
@@ -274,6 +279,9 @@ class CheckpointStore:
 
     def __len__(self) -> int:
         return len(self.checkpoints())
+
+    def __reversed__(self) -> Iterator[Checkpoint]:
+        return self._catalog.newest_first()  # without this, Python would count down the steps
 
     def __bool__(self) -> bool:
         return True  # an empty store is still a store, and asking costs no listing
@@ -346,6 +354,11 @@ class CheckpointStore:
             FormatError: the one asked for, or the newest, cannot be read by this version.
             StorageError: the place or the workspace failed.
         """
+        if not isinstance(state, State):
+            raise InvalidInputError(
+                f"{state!r} cannot be restored into: it has no snapshot() and restore(). Nothing "
+                "was touched. Give a state; store.download(to=...) brings the files as they are."
+            )
         found, scratch = self._fetch(checkpoint, where)
         try:
             state.restore(scratch.directory)
@@ -401,14 +414,15 @@ class CheckpointStore:
         Raises:
             NotFoundError, FormatError, StorageError: as `restore`.
         """
-        wanted = self.checkpoints() if checkpoint is None else [self._find(checkpoint)]
-        prefix = layout.FILES if checkpoint is None else layout.files_prefix(wanted[0].id)
-        sizes = sizes_below(prefix, self._backend)
-        workspace = self.workspace if deep else None
-        damage: list[Damage] = []
-        for each in wanted:
-            damage += verify(each, sizes, self._backend, workspace)
-        return Report(tuple(wanted), tuple(damage), deep)
+        if checkpoint is None:
+            records = self._catalog.records()
+        else:
+            found = self._find(checkpoint)
+            records = {found.id: found}
+        checked = report(records, self._backend, self.workspace if deep else None)
+        if checkpoint is not None and not checked.checked:
+            raise NotFoundError(f"{found} was removed while it was verified.")
+        return checked
 
     # ------------------------------------------------------------------- pin
 
@@ -418,23 +432,34 @@ class CheckpointStore:
 
         Raises:
             NotFoundError: it is gone, or a prune is removing it.
-            InvalidInputError: the name is not portable.
+            InvalidInputError: the name is not portable, or names something else: `latest`, a step,
+                an id.
             FormatError, StorageError: the manifest cannot be read; the place failed.
         """
         layout.check_part(name, f"the pin's name {name!r}")
+        if name == "latest" or name.isdecimal() or CheckpointId.parse(name):
+            raise InvalidInputError(
+                f"a pin cannot be called {name!r}, which names a checkpoint already; nothing was "
+                "pinned. Give it a name of its own, such as 'paper'."
+            )
         self._remover.pin(self._find(checkpoint).id, name)
 
-    def unpin(self, name: str, checkpoint: Checkpoint | str | None = None) -> None:
+    def unpin(self, name: str, checkpoint: Checkpoint | str | None = None) -> list[CheckpointId]:
         """
         Remove a pin: from one checkpoint, or from all that have one of this name.
+
+        Returns:
+            list[CheckpointId]: what was pinned under it.
 
         Raises:
             NotFoundError: there is no such pin.
             StorageError: the place failed.
         """
         id = None if checkpoint is None else _id(checkpoint)
-        if not self._remover.unpin(name, id):
+        freed = self._remover.unpin(name, id)
+        if not freed:
             raise NotFoundError(f"{self.url} holds no pin {name!r}" + (f" on {id}." if id else "."))
+        return freed
 
     def pins(self) -> dict[str, list[CheckpointId]]:
         """The names of the pins with the ids that each protects, both in order."""
@@ -527,6 +552,11 @@ class CheckpointStore:
     # --------------------------------------------------------------- helpers
 
     @property
+    def _writer(self) -> Writer:
+        # Asked for each time: a forked child that uses this store is a writer of its own.
+        return self._given_writer or Writer.of(self.url)
+
+    @property
     def _fence(self) -> Fence:
         return Fence(self._catalog, self._writer)
 
@@ -540,14 +570,18 @@ class CheckpointStore:
         draft.checkpoint = publishing.publish(
             draft, backend=self._backend, catalog=self._catalog, fence=fence
         )
-        draft.discard()
+        if not draft.discard():
+            _warn(
+                f"step {draft.step:,} is committed, but its draft in {draft.root} could not be "
+                "removed. The next start, or store.recover(), removes it."
+            )
         return draft.checkpoint
 
     def _prune_after(self, checkpoint: Checkpoint, rule: Rule) -> None:
         try:
             self._check_not_superseded()
             self._remover.prune(rule, dry_run=False, just_saved=checkpoint.id)
-        except CheckpointError as error:
+        except Exception as error:  # noqa: BLE001 - a rule of the user's may raise anything
             _warn(
                 f"step {checkpoint.step:,} is committed, but pruning after it did not end: {error} "
                 "The next save prunes again."
@@ -560,7 +594,7 @@ class CheckpointStore:
                 self._fence.check(session)
 
     def _find(self, checkpoint: Checkpoint | CheckpointId | str) -> Checkpoint:
-        id = checkpoint if isinstance(checkpoint, CheckpointId) else _id(checkpoint)
+        id = _id(checkpoint)
         found = self._catalog.read_again(id)
         if not isinstance(found, Checkpoint):
             raise NotFoundError(f"{self.url} holds no checkpoint {id}: its attempt was swept.")
@@ -581,13 +615,12 @@ class CheckpointStore:
             found = self._find(checkpoint)
             return found, fetch(found, self._backend, self.workspace)
         damaged: list[CorruptionError] = []
-        for candidate in self._catalog.newest_first():
-            if where is not None and not where(candidate):
-                continue
+        for candidate in self._candidates(where):
             try:
                 return candidate, fetch(candidate, self._backend, self.workspace)
             except NotFoundError:
-                continue  # removed since it was listed
+                self._catalog.forget(candidate.id)
+                return self._fetch(None, where)  # what is newest by now came after that listing
             except CorruptionError as error:
                 _warn(f"{error} Passing over it to the next older one.")
                 damaged.append(error)
@@ -597,6 +630,9 @@ class CheckpointStore:
                 "loaded or removed. Run `holdfast verify --deep` there, or restore from a copy."
             ) from damaged[0]
         raise NotFoundError(f"{self.url} holds no checkpoint to restore.")
+
+    def _candidates(self, where: Callable[[Checkpoint], bool] | None) -> Iterator[Checkpoint]:
+        return filter(where or (lambda _: True), self._catalog.newest_first())
 
 
 def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
@@ -611,6 +647,11 @@ def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
         if isinstance(state, State):
             state.snapshot().write_to(directory)
         elif isinstance(state, str | os.PathLike):
+            if directory.resolve().is_relative_to(Path(state).resolve()):
+                raise InvalidInputError(
+                    f"{os.fspath(state)!r} holds the workspace of this store, and so would be "
+                    "saved into itself; nothing was saved. Save a directory of its own."
+                )
             copy_files(Path(state), directory)
         else:
             raise InvalidInputError(
@@ -620,16 +661,35 @@ def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
             )
 
 
-def _id(checkpoint: Checkpoint | str) -> CheckpointId:
+def _id(checkpoint: object) -> CheckpointId:
     if isinstance(checkpoint, Checkpoint):
         return checkpoint.id
-    id = CheckpointId.parse(checkpoint)
+    if isinstance(checkpoint, CheckpointId):
+        return checkpoint
+    id = CheckpointId.parse(checkpoint) if isinstance(checkpoint, str) else None
     if id is None:
         raise InvalidInputError(
             f"{checkpoint!r} is no id of a checkpoint; one looks like 0003-000000001200-7f3a9c1e. "
             "store.find() also takes `latest`, a step, or the name of a pin."
         )
     return id
+
+
+def _warn_of_other_files(url: str) -> None:
+    if not url.startswith("file://"):
+        return
+    root = Path(url.removeprefix("file://"))
+    with disk.disk_errors("look at", root):
+        try:
+            names = set(os.listdir(root))  # noqa: PTH208 - names are all that is wanted
+        except FileNotFoundError:
+            return
+    if names and not names & layout.TOP_LEVEL:
+        _warn(
+            f"{root} holds no store yet, and {len(names)} other files, such as {min(names)!r}. "
+            "They are left alone, and checkpoints are put beside them. If you meant a store that "
+            "is there already, look for a typo."
+        )
 
 
 def _empty_target(target: Path) -> Path:

@@ -54,6 +54,8 @@ class Writer:
         self.name = name or _name()
         self.parent: CheckpointId | None = None
         self.lock = threading.RLock()
+        # A lock of its own: training takes turns, and must not wait for a look at the place.
+        self._turns = threading.Lock()
         self.own: set[CheckpointId] = set()
         self.superseded: SupersededError | None = None
         self._lap = 0
@@ -69,7 +71,7 @@ class Writer:
 
     def turn(self, step: int) -> Turn:
         """Take the next place in the series; an earlier step than the last begins a new lap."""
-        with self.lock:
+        with self._turns:
             if self._last is None:
                 token = new_token()
             elif step < self._last[0]:
@@ -101,10 +103,10 @@ class Writer:
         """Give a lap its session's number."""
         self._sessions[lap] = session
 
-    def move(self, session: int, to: int) -> None:
-        """Give the laps of one session another number."""
+    def move(self, session: int) -> None:
+        """Give a session up for the next one; those after it make way, so the order stays."""
         self._sessions = {
-            lap: to if number == session else number for lap, number in self._sessions.items()
+            lap: number + (number >= session) for lap, number in self._sessions.items()
         }
 
 

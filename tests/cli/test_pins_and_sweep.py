@@ -34,6 +34,17 @@ def test_a_pin_needs_a_portable_name(run, store, file) -> None:
     assert store.pins() == {}
 
 
+def test_a_pin_cannot_take_a_name_that_stands_for_something_else(run, store, file) -> None:
+    saved = store.save(file, step=1)
+
+    for taken in ("latest", "1", str(saved)):
+        result = run("pin", store.url, "1", taken)
+
+        assert result.exit_code == 2
+        assert "names a checkpoint already" in result.stderr
+    assert store.pins() == {}
+
+
 def test_unpinning_a_name_frees_all_that_have_it(run, store, file) -> None:
     first, second = store.save(file, step=1), store.save(file, step=2)
     store.pin(first, "paper")

@@ -33,6 +33,19 @@ def test_a_missing_file_is_damage(run, store, file, root) -> None:
     assert "1 damaged" in result.stdout
 
 
+def test_a_manifest_that_cannot_be_read_is_damage(run, store, file, root) -> None:
+    damaged = store.save(file, step=1)
+    store.save(file, step=2)
+    manifest = root / "manifests" / f"{damaged}.json"
+    manifest.write_bytes(manifest.read_bytes()[:-1])
+
+    for deep in ([], ["--deep"]):
+        result = run("verify", store.url, *deep)
+
+        assert result.exit_code == 4
+        assert f"manifests/{damaged}.json" in result.stdout
+
+
 def test_other_content_of_the_same_size_is_found_by_hashing_only(run, store, file, root) -> None:
     damaged = store.save(file, step=1)
     stored = root / "files" / str(damaged) / "model.keras"

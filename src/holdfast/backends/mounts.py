@@ -22,6 +22,11 @@ def is_mount(path: Path) -> bool:
     return os.path.ismount(path) or path in _mount_points(_MOUNTINFO, column=4)
 
 
+def is_on_drive(path: Path) -> bool:
+    """Whether a path lies where Google Drive is mounted in Colab."""
+    return path.is_relative_to(_DRIVE)
+
+
 def mount_point(path: Path, is_mount: Callable[[Path], bool] = is_mount) -> Path:
     """The directory where the disk is mounted that a path lies on."""
     line = (path, *path.parents)

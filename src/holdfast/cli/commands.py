@@ -326,14 +326,9 @@ def unpin(store: CheckpointStore, *, name: str, checkpoint: str | None) -> Answe
 
     Without CHECKPOINT, from all that have one of this name.
     """
-    if checkpoint is None:
-        freed = store.pins().get(name, [])
-        store.unpin(name)
-    else:
-        # By its id the pin of a checkpoint that is gone can be removed too.
-        id = CheckpointId.parse(checkpoint) or rules.find(store, checkpoint).id
-        store.unpin(name, str(id))
-        freed = [id]
+    # By its id the pin of a checkpoint that is gone can be removed too.
+    named = checkpoint and (CheckpointId.parse(checkpoint) or rules.find(store, checkpoint).id)
+    freed = store.unpin(name, str(named) if named else None)
     listed = ", ".join(map(str, freed))
     return Answer(documents.unpin(store.url, name, freed), f"{listed}: no longer pinned as {name}.")
 
