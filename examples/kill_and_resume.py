@@ -12,6 +12,7 @@ Three processes train the same convolutional network on scikit-learn's handwritt
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ def train_and_kill(store: Path, journal: Path) -> None:
         process = subprocess.Popen(command, env=ENVIRONMENT, stderr=log)
     settled = False
     while process.poll() is None:
-        saving = any(unfinished(store))
+        saving = bytes_written(unfinished(store))
         saved = len(list(store.glob("manifests/*.json")))
         settled = settled or (saved >= SAVED_BEFORE_THE_KILL and not saving)
         if settled and saving:  # the next save has begun
@@ -83,6 +84,13 @@ def train_and_kill(store: Path, journal: Path) -> None:
 def unfinished(store: Path) -> list[Path]:
     """The files of a save that is not committed yet."""
     return [path for path in store.glob(".workspace/*/files/**/*") if path.is_file()]
+
+
+def bytes_written(files: list[Path]) -> int:
+    """How much of them is there; they may go while one looks."""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in files)
+    return 0
 
 
 def show_remains(store: Path) -> None:
