@@ -1,0 +1,308 @@
+"""The training part of a checkpoint: what a run needs to go on, and no format of Keras keeps."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from holdfast import disk, layout
+from holdfast.errors import FormatError, InvalidInputError
+from holdfast.keras import formats, variables
+from holdfast.keras.progress import Position
+from holdfast.keras.variables import Described, describe, difference
+
+#: The format of the training part that this version writes, and the newest that it reads.
+FORMAT = 1
+
+DIRECTORY = "training"
+_STATE = "state.json"
+_OPTIMIZER = "optimizer.npz"
+#: Bytes that the state may have: 100,000 variables take about 10 MiB.
+_MAX_BYTES = 64 * 1024 * 1024
+
+_BUILD = (
+    "To build it, begin it with keras.Input(shape), call model.build(input_shape), or call it once "
+    "on a batch."
+)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """
+    What `training/state.json` says.
+
+    Attributes:
+        file (str): the model's file in the checkpoint.
+        position (Position): where the training stood.
+        weights (tuple[Described, ...]): the model's weights, without their values.
+        optimizer (tuple[Described, ...] | None): its optimizer's variables; None without one.
+        optimizer_class (str | None): what the optimizer is.
+        iterations (int | None): the steps that the optimizer has taken.
+        seeds (tuple[tuple[Described, tuple[int, ...]], ...]): the seed generators' states.
+    """
+
+    file: str
+    position: Position
+    weights: tuple[Described, ...]
+    optimizer: tuple[Described, ...] | None
+    optimizer_class: str | None
+    iterations: int | None
+    seeds: tuple[tuple[Described, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, model: Any, file: str, position: Position) -> "TrainingState":
+        """Describe a built model."""
+        optimizer = getattr(model, "optimizer", None)
+        states = variables.seed_states(model)
+        values = [tuple(int(number) for number in state.numpy().ravel()) for state in states]
+        return cls(
+            file=file,
+            position=position,
+            weights=describe(model.weights),
+            optimizer=describe(optimizer.variables) if optimizer is not None else None,
+            optimizer_class=type(optimizer).__name__ if optimizer is not None else None,
+            iterations=int(optimizer.iterations) if optimizer is not None else None,
+            seeds=tuple(zip(describe(states), values, strict=True)),
+        )
+
+
+def write(model: Any, file: str, position: Position, directory: Path) -> None:
+    """
+    Write the training part of a checkpoint.
+
+    Parameters:
+        model (keras.Model): built.
+        file (str): the model's file, which lies in the directory.
+        position (Position): where the training stands.
+        directory (Path): the checkpoint's.
+
+    Raises:
+        StorageError: the disk failed.
+    """
+    state = TrainingState.of(model, file, position)
+    part = directory / DIRECTORY
+    with disk.disk_errors("write", part):
+        part.mkdir()
+        disk.write_new(part / _STATE, _encode(state))
+        if state.optimizer is not None and not formats.format_of(file).keeps_optimizer:
+            variables.write_arrays(part / _OPTIMIZER, model.optimizer.variables)
+
+
+def read(directory: Path) -> TrainingState:
+    """
+    Read what the training part of a checkpoint says.
+
+    Raises:
+        InvalidInputError: the checkpoint has no training part.
+        FormatError: it cannot be read, or is of a newer format.
+    """
+    path = directory / DIRECTORY / _STATE
+    with disk.disk_errors("read", path):
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise FormatError(f"{DIRECTORY}/{_STATE} has more than {_MAX_BYTES:,} bytes")
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            held = ", ".join(path for path, _ in disk.walk(directory)) or "nothing"
+            raise InvalidInputError(
+                f"the checkpoint holds no {DIRECTORY}/{_STATE}, so no Keras state of ours was "
+                f"saved in it; it holds {held}. The model is unchanged. Take another checkpoint, "
+                "or store.download() it and load its files with Keras."
+            ) from error
+    return _decode(data)
+
+
+def load(state: TrainingState, model: Any, directory: Path) -> None:
+    """
+    Bring a model to the state that a checkpoint holds; the optimizer is built first.
+
+    Names, types and shapes are compared before the first value is assigned.
+
+    Raises:
+        InvalidInputError: the model is not built or not compiled, or a variable has no match; the
+            model's values are unchanged.
+        FormatError: a file of the checkpoint cannot be loaded.
+    """
+    _check_built(model)
+    _check("weights", state.weights, describe(model.weights), model)
+    optimizer = _built_optimizer(state, model)
+    seeds = variables.seed_states(model)
+    _check("seed generators", [each for each, _ in state.seeds], describe(seeds), model)
+    arrays = None
+    if optimizer is not None and state.optimizer is not None:
+        _check("optimizer", state.optimizer, describe(optimizer.variables), model)
+        if not formats.format_of(state.file).keeps_optimizer:
+            path = directory / DIRECTORY / _OPTIMIZER
+            arrays = list(variables.read_arrays(path, state.optimizer))
+    formats.read(model, directory / state.file)
+    if optimizer is not None and arrays is not None:
+        for variable, array in zip(optimizer.variables, arrays, strict=True):
+            variable.assign(array)
+    for variable, (_, numbers) in zip(seeds, state.seeds, strict=True):
+        variable.assign(np.array(numbers, dtype=variable.dtype).reshape(variable.shape))
+    if optimizer is not None and int(optimizer.iterations) != state.iterations:
+        raise FormatError(
+            f"{state.file} brought the optimizer to step {int(optimizer.iterations):,}, and "
+            f"{DIRECTORY}/{_STATE} says {state.iterations:,}. The checkpoint is untouched; the "
+            "model has changed, so build it again before you use it."
+        )
+
+
+def _check_built(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise InvalidInputError(f"a Keras model is restored into, not {model!r}.")
+    if not model.built:
+        raise InvalidInputError(
+            f"the model {model.name!r} is not built yet, so it has no variables to restore into; "
+            f"it is unchanged. {_BUILD}"
+        )
+
+
+def _built_optimizer(state: TrainingState, model: Any) -> Any:
+    optimizer = getattr(model, "optimizer", None)
+    if state.optimizer is None and optimizer is not None:
+        raise InvalidInputError(
+            "the checkpoint holds no optimizer, since its model was not compiled; the one in "
+            f"{model.name!r} would go on from where it stands. The model is unchanged. Restore "
+            "before model.compile(...)."
+        )
+    if state.optimizer is not None and optimizer is None:
+        raise InvalidInputError(
+            f"the checkpoint holds the {state.optimizer_class} optimizer after "
+            f"{state.iterations:,} steps, and the model {model.name!r} has none to restore it "
+            "into; it is unchanged. Call model.compile(...) first, as in the run that is resumed. "
+            "For inference alone, store.download() the checkpoint and load its file with Keras."
+        )
+    if state.optimizer_class != (None if optimizer is None else type(optimizer).__name__):
+        raise InvalidInputError(
+            f"the checkpoint holds the {state.optimizer_class} optimizer, and the model "
+            f"{model.name!r} is compiled with {type(optimizer).__name__}; it is unchanged. Compile "
+            "it as in the run that is resumed."
+        )
+    # Its variables exist only once it is built, and what does not exist is not loaded.
+    if optimizer is not None and not optimizer.built and _is_built(state):
+        optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _is_built(state: TrainingState) -> bool:
+    """Whether the kept optimizer had more than its step and its learning rate."""
+    return state.optimizer is not None and any(each.shape for each in state.optimizer)
+
+
+def _check(what: str, kept: Sequence[Described], live: Sequence[Described], model: Any) -> None:
+    told = difference(kept, live)
+    if told is None:
+        return
+    unbuilt = [layer.name for layer in model.layers if not layer.built]
+    hint = f" Not built yet: {', '.join(unbuilt)}. {_BUILD}" if unbuilt else ""
+    raise InvalidInputError(
+        f"the {what} in the checkpoint and in the model {model.name!r} differ: {told}. The model's "
+        f"values are unchanged. Build and compile it as in the run that is resumed.{hint}"
+    )
+
+
+def _encode(state: TrainingState) -> bytes:
+    members = {
+        "format": FORMAT,
+        "file": state.file,
+        **asdict(state.position),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "optimizer": state.optimizer_class,
+        "iterations": state.iterations,
+        # As texts: an integer of 2^53 or more is not the same number in every JSON reader.
+        "seeds": [
+            [*_row(each), [str(number) for number in values]] for each, values in state.seeds
+        ],
+        "weights": [_row(each) for each in state.weights],
+        "optimizer_variables": (
+            None if state.optimizer is None else [_row(each) for each in state.optimizer]
+        ),
+    }
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in members.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _decode(data: bytes) -> TrainingState:
+    try:
+        members = json.loads(
+            data.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+        if isinstance(members, dict) and _count(members["format"]) > FORMAT:
+            raise FormatError(
+                f"{DIRECTORY}/{_STATE} is of format {members['format']}; this version of Holdfast "
+                f"reads up to {FORMAT}. The model is unchanged. Upgrade holdfast to go on.",
+                newer=True,
+            )
+        return _state(members)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{DIRECTORY}/{_STATE} is not valid: {error!r}. The model is unchanged. "
+            "Restore another checkpoint."
+        ) from error
+
+
+def _state(members: Mapping[str, Any]) -> TrainingState:
+    optimizer, steps_per_epoch = members["optimizer_variables"], members["steps_per_epoch"]
+    layout.check_paths([members["file"]])
+    formats.format_of(members["file"])
+    return TrainingState(
+        file=members["file"],
+        position=Position(
+            epoch=_count(members["epoch"]),
+            batch=_count(members["batch"]),
+            step=_count(members["step"]),
+            steps_per_epoch=None if steps_per_epoch is None else _count(steps_per_epoch),
+        ),
+        weights=tuple(_described(*row) for row in members["weights"]),
+        optimizer=None if optimizer is None else tuple(_described(*row) for row in optimizer),
+        optimizer_class=None if optimizer is None else str(members["optimizer"]),
+        iterations=None if optimizer is None else _count(members["iterations"]),
+        seeds=tuple(
+            (_described(*row[:3]), tuple(int(number) for number in row[3]))
+            for row in members["seeds"]
+        ),
+    )
+
+
+def _row(each: Described) -> list[Any]:
+    return [each.path, each.dtype, list(each.shape)]
+
+
+def _described(path: object, dtype: object, shape: list[object]) -> Described:
+    if not isinstance(path, str) or not isinstance(dtype, str):
+        raise TypeError(f"{path!r} is no variable's path, or {dtype!r} no type")
+    return Described(path, dtype, tuple(_count(size) for size in shape))
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{value!r} is no count")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key appears twice")
+    return members
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
