@@ -69,7 +69,7 @@ def train_and_kill(store: Path, journal: Path) -> None:
         process = subprocess.Popen(command, env=ENVIRONMENT, stderr=log)
     settled = False
     while process.poll() is None:
-        saving = bytes_written(unfinished(store))
+        saving = sum(unfinished(store).values())
         saved = len(list(store.glob("manifests/*.json")))
         settled = settled or (saved >= SAVED_BEFORE_THE_KILL and not saving)
         if settled and saving:  # the next save has begun
@@ -81,22 +81,20 @@ def train_and_kill(store: Path, journal: Path) -> None:
     print(f"\nkilled: exit code {process.returncode} (SIGKILL) while the next save was under way")
 
 
-def unfinished(store: Path) -> list[Path]:
-    """The files of a save that is not committed yet."""
-    return [path for path in store.glob(".workspace/*/files/**/*") if path.is_file()]
-
-
-def bytes_written(files: list[Path]) -> int:
-    """How much of them is there; they may go while one looks."""
-    with contextlib.suppress(FileNotFoundError):
-        return sum(file.stat().st_size for file in files)
-    return 0
+def unfinished(store: Path) -> dict[Path, int]:
+    """The files of a save that is not committed yet, with their bytes."""
+    files = {}
+    for folder, _, names in os.walk(store / ".workspace"):
+        for path in [Path(folder, name) for name in names]:
+            with contextlib.suppress(FileNotFoundError):  # it was committed while we looked
+                files[path] = path.stat().st_size
+    return {path: size for path, size in files.items() if "files" in path.parts}
 
 
 def show_remains(store: Path) -> None:
     """The committed checkpoints are whole, and the torn one is none."""
-    for path in unfinished(store):
-        print(f"in the workspace: {path.relative_to(store)}, {path.stat().st_size:,} bytes")
+    for path, size in unfinished(store).items():
+        print(f"in the workspace: {path.relative_to(store)}, {size:,} bytes")
     holdfast("ls", str(store), "--metric", "val_accuracy")
     holdfast("verify", str(store), "--deep")
 

@@ -29,6 +29,9 @@ from holdfast.store import CheckpointStore, Metadata, Metrics, write_state
 
 #: Seconds that an interpreter's exit waits for what is pending; what is left stays a draft.
 EXIT_SECONDS = 20.0
+#: Seconds that a save waits for the one before it, so that a run of very short epochs on a quick
+#: place keeps them all. It is less than anybody notices in a longer one.
+PATIENCE_SECONDS = 0.5
 
 
 @dataclass(eq=False)
@@ -43,9 +46,10 @@ class Saver:
     Saves into a store behind the training loop.
 
     A save blocks for the snapshot; staging, uploading, committing and pruning happen on one worker
-    thread, in order. When more wait than `max_pending`, the oldest waiting save gives way and its
-    future fails. A place that fails does not stop training: what was staged stays in the workspace,
-    a warning says how old the newest durable checkpoint is, and it is sent before the next save.
+    thread, in order. When more wait than `max_pending`, for longer than half a second, the oldest
+    waiting save gives way and its future fails. A place that fails does not stop training: what was
+    staged stays in the workspace, a warning says how old the newest durable checkpoint is, and it
+    is sent before the next save.
 
     Use it as a context manager, or call `close`.
 
@@ -132,6 +136,8 @@ class Saver:
             return self._not_staged(step, error)
         job = _Job(draft, snapshot)
         with self._changed:
+            if self._failure is None:  # a place that fails gets no faster while one waits
+                self._changed.wait_for(self._has_room, PATIENCE_SECONDS)
             self._waiting.append(job)
             given_way = [
                 self._waiting.popleft() for _ in range(len(self._waiting) - self._max_pending)
@@ -237,6 +243,9 @@ class Saver:
 
     # The worker's thread.
 
+    def _has_room(self) -> bool:
+        return len(self._waiting) < self._max_pending
+
     def _is_idle(self) -> bool:
         return not (self._waiting or self._busy or self._again)
 
@@ -248,6 +257,7 @@ class Saver:
                     return
                 job = self._waiting.popleft() if self._waiting else None
                 self._again, self._busy = self._again and job is not None, True
+                self._changed.notify_all()  # there is room again
             self._run(job)
             with self._changed:
                 self._busy = False
