@@ -49,13 +49,23 @@ def decode(data: bytes) -> dict[str, Any]:
     head = data[: tail.start()]
     if hashlib.sha256(head).hexdigest().encode() != tail[1]:
         raise FormatError("the record's digest differs from its content: it is damaged")
-    members = _parse(head + b"\n}")
+    members = parse(head + b"\n}", "the record")
     if "digest" in members:
         raise FormatError("the record is not strict JSON: a key appears twice")
     return members
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def parse(data: bytes, what: str) -> dict[str, Any]:
+    """
+    Read a JSON object, strictly; the caller has bounded its size.
+
+    Parameters:
+        data (bytes): the text.
+        what (str): how to speak of it in an error.
+
+    Raises:
+        FormatError: it is no object, or not strict JSON, as `decode` says.
+    """
     try:
         members = json.loads(
             data.decode(),  # strict: json.loads alone would also take UTF-16 and UTF-32
@@ -66,9 +76,9 @@ def _parse(data: bytes) -> dict[str, Any]:
         )
         json.dumps(members, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"the record is not strict JSON: {error}") from error
+        raise FormatError(f"{what} is not strict JSON: {error}") from error
     if not isinstance(members, dict):
-        raise FormatError("the record is not a JSON object")
+        raise FormatError(f"{what} is not a JSON object")
     return members
 
 

@@ -1,7 +1,6 @@
 """The training part of a checkpoint: what a run needs to go on, and no format of Keras keeps."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from holdfast import disk, layout
+from holdfast import disk, layout, record
 from holdfast.errors import FormatError, InvalidInputError
 from holdfast.keras import formats, variables
 from holdfast.keras.progress import Position
@@ -231,24 +230,20 @@ def _encode(state: TrainingState) -> bytes:
 
 def _decode(data: bytes) -> TrainingState:
     try:
-        members = json.loads(
-            data.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse,
-            parse_float=_finite,
-        )
-        if isinstance(members, dict) and _count(members["format"]) > FORMAT:
-            raise FormatError(
-                f"{DIRECTORY}/{_STATE} is of format {members['format']}; this version of Holdfast "
-                f"reads up to {FORMAT}. The model is unchanged. Upgrade holdfast to go on.",
-                newer=True,
-            )
-        return _state(members)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        members = record.parse(data, "it")
+        version = _count(members["format"])
+        if version <= FORMAT:
+            return _state(members)
+    except (FormatError, KeyError, TypeError, ValueError) as error:
         raise FormatError(
-            f"{DIRECTORY}/{_STATE} is not valid: {error!r}. The model is unchanged. "
+            f"{DIRECTORY}/{_STATE} is not valid: {error}. The model is unchanged. "
             "Restore another checkpoint."
         ) from error
+    raise FormatError(
+        f"{DIRECTORY}/{_STATE} is of format {version}; this version of Holdfast reads up to "
+        f"{FORMAT}. The model is unchanged. Upgrade holdfast to go on.",
+        newer=True,
+    )
 
 
 def _state(members: Mapping[str, Any]) -> TrainingState:
@@ -288,21 +283,3 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError(f"{value!r} is no count")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key appears twice")
-    return members
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(f"{text} is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
