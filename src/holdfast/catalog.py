@@ -105,23 +105,29 @@ class Catalog:
 
     def _listed(self) -> Iterator[Checkpoint]:
         unreadable: FormatError | None = None
-        found = False
+        found = gone = False
         for id in reversed(self.ids()):
+            new = id not in self._known
             try:
                 what = self.read(id)
             except NotFoundError:
-                if found:
-                    continue  # removed since the listing
-                raise _NewestGoneError from None  # then a newer one is there by now
+                gone = True
+                continue
             except FormatError as error:
                 if error.newer:
                     raise
                 unreadable = unreadable or error
                 _warn(id, error)
                 continue
-            if isinstance(what, Checkpoint):
-                found = True
-                yield what
+            if isinstance(what, Tombstone):
+                gone = gone or new  # a sweep may have put it in the place of what was listed
+                continue
+            if gone and not found:
+                break
+            found = True
+            yield what
+        if gone and not found:
+            raise _NewestGoneError
         if unreadable is not None and not found:
             raise FormatError(
                 f"{self._backend.url} holds manifests, and none of them can be read. Nothing was "

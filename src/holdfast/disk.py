@@ -187,6 +187,8 @@ def move_directory(source: Path, target: Path) -> None:
             shutil.copytree(source, beside)
             for path, _ in walk(beside):
                 sync_file(beside / path)
+            for folder, _, _ in os.walk(beside):
+                sync_directory(Path(folder))
             beside.rename(target)
         except BaseException:
             remove(beside)
@@ -250,6 +252,7 @@ class Lock:
         Raises:
             OSError: the file is missing, or cannot be made or locked.
         """
+        path = Path(os.path.realpath(path.parent), path.name)  # one file, however it is spelled
         key = (os.getpid(), path)
         with cls._guard:
             if key in cls._held:

@@ -56,6 +56,10 @@ class StorageError(CheckpointError, OSError):
         super().__init__(message)
         self.errno = errno
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # OSError keeps its number outside of what is pickled.
+        return type(self), self.args, {**vars(self), "errno": self.errno}
+
 
 class AccessDenied(StorageError):
     """The place refused: a right is missing, or the credentials have expired."""

@@ -139,7 +139,8 @@ def _read_staged(members: Mapping[str, Any], kind: str) -> Checkpoint:
 def _read_checkpoint(members: Mapping[str, Any], expected: CheckpointId) -> Checkpoint:
     if members["id"] != str(expected):
         raise ValueError(f"it says that it is {members['id']!r}")
-    if (members["session"], members["step"]) != (expected.session, expected.step):
+    place = (_integer(members["session"]), _integer(members["step"]))
+    if place != (expected.session, expected.step):
         raise ValueError("its session and step differ from its id")
     parent = members["parent"]
     return Checkpoint(
@@ -282,8 +283,8 @@ def _read_id(text: object) -> CheckpointId:
 
 
 def _read_file(member: Mapping[str, Any]) -> File:
-    size, digest = member["size"], member["hash"]
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
+    size, digest = _integer(member["size"]), member["hash"]
+    if not 0 <= size <= _MAX_SIZE:
         raise ValueError(f"{size!r} is not a size")
     if not isinstance(digest, str) or not _HASH.fullmatch(digest):
         raise ValueError(f"{digest!r} is not a hash that this version knows")
@@ -314,6 +315,12 @@ def _object(members: object) -> dict[str, Any]:
     if not isinstance(members, dict):
         raise TypeError(f"{members!r} is not an object")
     return members
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
 
 
 def _text(value: object) -> str:

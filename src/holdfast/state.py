@@ -74,9 +74,11 @@ class Files:
         anything else a directory.
 
         Raises:
-            InvalidInputError: the path is a file, and none of that name was kept.
+            InvalidInputError: nothing was kept, or the path is a file and none of that name was.
         """
         kept = [path for path, _ in disk.walk(directory)]
+        if not kept:
+            raise InvalidInputError(f"no file lies below {directory}; {self.path} is as it was.")
         is_file = not self.path.is_dir() and kept == [self.path.name]
         if self.path.is_file() and not is_file:
             raise InvalidInputError(

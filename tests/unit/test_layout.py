@@ -1,0 +1,307 @@
+"""Keys are read back and sort as their checkpoints do; paths stay where they belong."""
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from holdfast import layout
+from holdfast.checkpoint import MAX_SESSION, MAX_STEP, CheckpointId
+from holdfast.errors import InvalidInputError
+
+ID = CheckpointId(3, 1200, "7f3a9c1e")
+
+#: Around each number of digits, where the order of keys as text leaves that of the sessions.
+sessions = (
+    st.integers(1, MAX_SESSION)
+    | st.integers(1, 12_000)
+    | st.sampled_from([10**n + d for n in range(1, 9) for d in (-1, 0, 1)])
+)
+
+
+def ids_in(sessions):
+    return st.builds(
+        CheckpointId,
+        sessions,
+        st.integers(0, 3) | st.integers(0, MAX_STEP),
+        st.integers(0, 2**32 - 1).map("{:08x}".format),
+    )
+
+
+ids = ids_in(sessions)
+parts = st.from_regex(r"[A-Za-z0-9._+=,@][A-Za-z0-9._\-+=,@]{0,6}", fullmatch=True)
+paths = st.lists(parts, min_size=1, max_size=4).map("/".join)
+
+
+def refused(*given):
+    try:
+        layout.check_paths(given)
+    except InvalidInputError:
+        return True
+    return False
+
+
+def test_every_key_is_spelled_as_the_format_says():
+    assert layout.manifest_key(ID) == "manifests/0003-000000001200-7f3a9c1e.json"
+    assert layout.file_key(ID, "a/b") == "files/0003-000000001200-7f3a9c1e/a/b"
+    assert layout.pin_key("paper", ID) == "pins/paper/0003-000000001200-7f3a9c1e"
+    assert layout.doomed_key(ID, "0a") == "doomed/0003-000000001200-7f3a9c1e.0a"
+
+
+@settings(deadline=None)
+@given(ids, paths)
+def test_every_key_is_read_back(id, path):
+    assert layout.parse_manifest_key(layout.manifest_key(id)) == id
+    assert layout.parse_file_key(layout.file_key(id, path)) == (id, path)
+    assert layout.parse_pin_key(layout.pin_key("paper", id)) == ("paper", id)
+    assert layout.parse_doomed_key(layout.doomed_key(id, "0badc0de")) == id
+
+
+PARSERS = [
+    layout.parse_manifest_key,
+    layout.parse_file_key,
+    layout.parse_pin_key,
+    layout.parse_doomed_key,
+]
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "manifests/",
+        "manifests/.json",
+        f"manifests/{ID}",
+        f"manifests/{ID}.json.json",
+        f"manifests/{ID}.JSON",
+        f"manifests/a/{ID}.json",
+        f"manifests/~{ID}.json",
+        f"/manifests/{ID}.json",
+        f"../manifests/{ID}.json",
+        "manifests/0000-000000001200-7f3a9c1e.json",
+        "files/",
+        f"files/{ID}",
+        f"files/{ID}/",
+        f"files//{ID}/a",
+        f"files/x{ID}/a",
+        "pins/",
+        f"pins/{ID}",
+        f"pins//{ID}",
+        f"pins/paper/{ID}/",
+        f"pins/paper/more/{ID}",
+        "pins/paper/",
+        "doomed/",
+        "doomed/.0a",
+        f"doomed/x.{ID}",
+        f"Manifests/{ID}.json",
+    ],
+)
+def test_a_name_that_is_somebody_else_s_names_nothing(parse, key):
+    assert parse(key) is None
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+def test_no_text_breaks_a_parser(text):
+    for parse in PARSERS:
+        for start in ("", "manifests/", "files/", "pins/", "doomed/"):
+            parse(start + text)
+
+
+@settings(max_examples=500, deadline=None)
+@given(ids, sessions)
+@example(CheckpointId(10_000, 0, "0" * 8), 10_000)
+@example(CheckpointId(1_001, 0, "0" * 8), 1_001)
+@example(CheckpointId(10_000, 0, "0" * 8), 1_001)
+@example(CheckpointId(MAX_SESSION, 0, "0" * 8), 1)
+def test_a_scan_from_before_a_session_skips_none_that_it_is_for(id, session):
+    assume(id.session >= session)
+
+    start = layout.before_session(session)
+
+    assert layout.manifest_key(id) > start
+
+
+@settings(max_examples=500, deadline=None)
+@given(ids, ids)
+@example(CheckpointId(9_999, 5, "0" * 8), CheckpointId(10_000, 0, "0" * 8))
+@example(CheckpointId(2_000, 5, "0" * 8), CheckpointId(10_000, 0, "0" * 8))
+def test_a_scan_from_after_a_checkpoint_skips_no_later_one(one, other):
+    assume(one != other)
+    earlier, later = sorted([one, other])
+
+    start = layout.after(earlier)
+
+    assert layout.manifest_key(later) > start
+
+
+@settings(deadline=None)
+@given(st.integers(2, 999), st.data())
+def test_up_to_session_999_a_scan_meets_no_earlier_session(session, data):
+    id = data.draw(ids_in(st.integers(1, session - 1)))
+
+    assert layout.manifest_key(id) < layout.before_session(session)
+
+
+@settings(deadline=None)
+@given(ids_in(st.integers(1, 999)))
+def test_up_to_session_999_a_scan_does_not_meet_the_checkpoint_itself(id):
+    assert layout.manifest_key(id) <= layout.after(id)
+
+
+@settings(deadline=None)
+@given(ids_in(st.integers(1, 9_999)), ids_in(st.integers(1, 9_999)))
+def test_up_to_session_9999_keys_sort_as_their_checkpoints(one, other):
+    assert (layout.manifest_key(one) < layout.manifest_key(other)) == (one < other)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/../x",
+        "a/..",
+        "/abs",
+        "//host/share",
+        "C:/x",
+        "C:x",
+        "a\\b",
+        "..\\x",
+        "~x",
+        "~",
+        "a/~x",
+        "con",
+        "CON",
+        "con.txt",
+        "a/nul.tar.gz",
+        "LPT1.x",
+        "com0",
+        "x.",
+        "a./b",
+        "...",
+        "a//b",
+        "a/",
+        "-rf",
+        "a/-x",
+        "a b",
+        "a\n",
+        "a\0b",
+        "ä",
+        "a\u0301",
+        "ﬁle",
+        "a*",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "a:b",
+        "x" * 129,
+        "/".join("abcdefghi"),
+        "/".join(["x" * 128] * 4) + "x",
+        "\udcff",
+    ],
+)
+def test_a_path_that_some_place_could_not_hold_is_refused(path):
+    assert refused(path)
+    assert refused("fine", path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a",
+        ".zarray",
+        "model.weights.h5",
+        "assets/.hidden/x",
+        "a=1,b=2@3+4",
+        "_",
+        "console",
+        "com10",
+        "x.con",
+        "a-",
+        "x" * 128,
+        "/".join("abcdefgh"),
+        "/".join(["x" * 127] * 4),
+    ],
+)
+def test_a_path_that_every_place_holds_is_taken(path):
+    assert not refused(path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("a", "a"),
+        ("a", "A"),
+        ("a/x", "A/y"),
+        ("A/b/c", "a/b/d"),
+        ("a/B/c", "a/b/d"),
+        ("a/x", "a/X"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("a/b/c", "a/b"),
+        ("A", "a/b"),
+        ("a/b", "A"),
+        ("a/b", "c", "a/b"),
+    ],
+)
+def test_paths_that_cannot_lie_side_by_side_are_refused(given):
+    assert refused(*given)
+    assert refused(*reversed(given))
+
+
+def test_paths_may_share_a_directory_and_a_beginning():
+    assert not refused("a/b", "a/c", "a-b", "a.b", "ab", "b/a", "d/a/b", "d/a/c")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(paths, max_size=5))
+def test_what_is_taken_lies_side_by_side_where_case_is_ignored(given):
+    assume(not refused(*given))
+
+    folded = [path.lower() for path in given]
+    files = set(folded)
+    folders = {
+        "/".join(path.split("/")[:n]) for path in folded for n in range(1, path.count("/") + 1)
+    }
+    assert len(files) == len(given)
+    assert not files & folders
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(paths, max_size=5), st.randoms(use_true_random=False))
+def test_the_answer_does_not_depend_on_the_order(given, random):
+    shuffled = random.sample(given, len(given))
+
+    assert refused(*given) == refused(*shuffled)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(max_size=20) | st.text("aA./~-\\:+ ", max_size=8))
+def test_whatever_is_taken_stays_below_its_directory(text):
+    taken = not refused(text)
+
+    if taken:
+        assert text.isascii()
+        assert not set(text.split("/")) & {"", ".", ".."}
+        assert not set(text) & set("~\\: ")
+
+
+def test_several_thousand_paths_are_checked_at_once():
+    many = [f"shard-{number:05d}/part-{part}" for number in range(2_500) for part in (0, 1)]
+
+    assert not refused(*many)
+    assert refused(*many, "SHARD-00001/other")
+
+
+@pytest.mark.parametrize("key", ["~x", "files/a/~x"])
+def test_an_unfinished_file_is_known_by_its_name(key):
+    assert layout.is_partial(key)
+    assert not layout.is_partial(key.replace("~", "x~"))
+
+
+def test_the_root_of_a_store_has_five_names():
+    assert {"manifests", "files", "pins", "doomed", ".workspace"} == layout.TOP_LEVEL

@@ -1,0 +1,433 @@
+"""The workspace: drafts become whole, outlive their process, and nobody else's are touched."""
+
+import hashlib
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from holdfast import disk, manifest
+from holdfast.checkpoint import CheckpointId
+from holdfast.errors import CheckpointWarning, InvalidInputError, StorageError
+from holdfast.staging import Workspace, first_session, workspace_for
+from holdfast.writer import Turn
+
+ID = CheckpointId(0, 7, "0badc0de")
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+def begun(workspace, step=7, **given):
+    given = {"metrics": None, "metadata": None} | given
+    draft = workspace.draft(step=step, turn=Turn(0, step, "0badc0de"), **given)
+    (draft.directory / "model").write_text(f"at {step}")
+    return draft
+
+
+def sealed(draft, id=ID, parent=None):
+    return draft.seal(id, writer="host:1:x", parent=parent, created_at=MOMENT)
+
+
+def given_up(workspace, id=ID, parent=None):
+    """The directory of a sealed draft that nobody works on."""
+    draft = begun(workspace, id.step)
+    sealed(draft, id, parent)
+    draft.release()
+    return draft.root
+
+
+def found(workspace):
+    drafts = workspace.abandoned()
+    for draft in drafts:
+        draft.release()
+    return drafts
+
+
+def names(path):
+    return sorted(child.name for child in path.iterdir())
+
+
+# A directory to work in.
+
+
+def test_a_scratch_directory_is_empty_and_private(workspace):
+    scratch = workspace.scratch()
+
+    assert names(scratch.directory) == []
+    assert scratch.root.stat().st_mode & 0o777 == 0o700
+    assert workspace.path.stat().st_mode & 0o777 == 0o700
+    scratch.discard()
+
+
+def test_a_scratch_directory_goes_with_all_that_is_in_it(workspace):
+    scratch = workspace.scratch()
+    (scratch.directory / "a" / "b").mkdir(parents=True)
+    (scratch.directory / "a" / "b" / "file").write_text("x")
+
+    gone = [scratch.discard(), scratch.discard()]
+
+    assert gone == [True, True]
+    assert names(workspace.path) == []
+
+
+def test_a_workspace_that_others_may_write_is_refused(workspace):
+    workspace.path.mkdir()
+    workspace.path.chmod(0o777)
+
+    with pytest.raises(InvalidInputError, match="chmod 700"):
+        workspace.scratch()
+
+    assert names(workspace.path) == []
+
+
+def test_a_workspace_that_cannot_be_made_is_a_failure_of_the_disk(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(StorageError, match="cannot make the workspace"):
+        Workspace(tmp_path / "file" / "workspace").scratch()
+
+
+# Sealing.
+
+
+def test_a_sealed_draft_names_every_file_with_its_hash(workspace):
+    draft = begun(workspace)
+    (draft.directory / "a").mkdir()
+    (draft.directory / "a" / "b").write_bytes(b"")
+
+    checkpoint = sealed(draft)
+
+    text = hashlib.sha256(b"at 7").hexdigest()
+    empty = hashlib.sha256(b"").hexdigest()
+    assert [(file.path, file.size, file.hash) for file in checkpoint.files] == [
+        ("a/b", 0, f"sha256:{empty}"),
+        ("model", 4, f"sha256:{text}"),
+    ]
+    assert draft.sealed == checkpoint
+    draft.discard()
+
+
+def test_the_files_of_a_checkpoint_are_sorted_by_path(workspace):
+    draft = begun(workspace)
+    for path in ("a/b", "a-b", "a.b", "a0"):
+        (draft.directory / path).parent.mkdir(exist_ok=True)
+        (draft.directory / path).touch()
+
+    paths = [file.path for file in sealed(draft).files]
+
+    assert paths == sorted(paths) == ["a-b", "a.b", "a/b", "a0", "model"]
+    draft.discard()
+
+
+def test_metrics_and_metadata_may_be_added_until_the_draft_is_sealed(workspace):
+    draft = begun(workspace, metrics={"loss": 1}, metadata={"note": "x"})
+    draft.metrics["accuracy"] = 0.5
+    draft.metadata["epoch"] = 3
+
+    checkpoint = sealed(draft)
+
+    assert checkpoint.metrics == {"loss": 1.0, "accuracy": 0.5}
+    assert checkpoint.metadata == {"note": "x", "epoch": 3}
+    draft.discard()
+
+
+def nothing(directory):
+    (directory / "model").unlink()
+
+
+def a_link(directory):
+    (directory / "link").symlink_to("model")
+
+
+def a_pipe(directory):
+    os.mkfifo(directory / "pipe")
+
+
+def a_name_with_a_blank(directory):
+    (directory / "a b").touch()
+
+
+def a_name_of_a_device(directory):
+    (directory / "con.txt").touch()
+
+
+def names_that_differ_in_case(directory):
+    (directory / "a").touch()
+    (directory / "A").touch()
+
+
+def a_name_that_is_no_text(directory):
+    (directory / os.fsdecode(b"\xff")).touch()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        nothing,
+        a_link,
+        a_pipe,
+        a_name_with_a_blank,
+        a_name_of_a_device,
+        names_that_differ_in_case,
+        a_name_that_is_no_text,
+    ],
+)
+def test_files_that_cannot_be_kept_everywhere_are_refused(workspace, spoil):
+    draft = begun(workspace)
+    spoil(draft.directory)
+
+    with pytest.raises(InvalidInputError):
+        sealed(draft)
+
+    assert draft.sealed is None
+    assert "seal.json" not in names(draft.root)
+    draft.discard()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"metrics": {"loss": "low"}}, {"metadata": {"note": []}}, {"metadata": {"a": "\ud800"}}],
+)
+def test_what_cannot_be_recorded_is_refused(workspace, given):
+    draft = begun(workspace, **given)
+
+    with pytest.raises(InvalidInputError):
+        sealed(draft)
+
+    assert draft.sealed is None
+    draft.discard()
+
+
+# What is found again.
+
+
+def test_a_sealed_draft_that_nobody_works_on_is_found(workspace):
+    root = given_up(workspace, parent=CheckpointId(1, 5, "00000000"))
+
+    (draft,) = found(workspace)
+
+    assert draft.root == root
+    assert draft.sealed.id == ID
+    assert draft.sealed.parent == CheckpointId(1, 5, "00000000")
+    assert (draft.directory / "model").read_text() == "at 7"
+    assert draft.turn is None
+
+
+def test_a_found_draft_is_locked_for_its_finder(workspace):
+    given_up(workspace)
+
+    (first,) = workspace.abandoned()
+    meanwhile = workspace.abandoned()
+    first.release()
+
+    assert meanwhile == []
+    assert len(found(workspace)) == 1
+
+
+def test_a_draft_that_somebody_works_on_is_left_alone(workspace):
+    draft = begun(workspace)
+
+    assert found(workspace) == []
+
+    assert names(draft.directory) == ["model"]
+    draft.discard()
+
+
+@pytest.mark.parametrize("spell", ["relative", "through a link"])
+def test_a_draft_is_left_alone_however_its_workspace_is_spelled(
+    workspace, tmp_path, monkeypatch, spell
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(workspace.path)
+    draft = begun(workspace)
+
+    drafts = found(Workspace(Path("workspace") if spell == "relative" else tmp_path / "link"))
+
+    assert drafts == []
+    assert names(draft.directory) == ["model"]
+    draft.discard()
+
+
+def test_unfinished_work_is_deleted(workspace):
+    draft = begun(workspace)
+    draft.release()
+    workspace.scratch().release()
+    (workspace.path / disk.new_name()).mkdir()
+
+    assert found(workspace) == []
+
+    assert names(workspace.path) == []
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_process_that_is_killed_leaves_a_draft_only_if_it_was_sealed(workspace, finished):
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            draft = begun(workspace)
+            if finished:
+                sealed(draft)
+            os.write(told, b"!")
+            signal.pause()
+        finally:
+            os._exit(1)
+    assert os.read(ready, 1) == b"!"
+    before = found(workspace)
+
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert before == []
+    assert len(found(workspace)) == finished
+    os.close(ready)
+    os.close(told)
+
+
+def test_drafts_are_found_in_the_order_of_training(workspace):
+    ids = [
+        CheckpointId(2, 1, "00000000"),
+        CheckpointId(1, 900, "00000000"),
+        CheckpointId(1, 9, "ffffffff"),
+        CheckpointId(1, 9, "00000000"),
+    ]
+    for id in ids:
+        given_up(workspace, id)
+
+    assert [draft.sealed.id for draft in found(workspace)] == sorted(ids)
+
+
+def test_a_draft_without_a_number_comes_after_what_its_run_was_resumed_from(workspace):
+    given_up(workspace, CheckpointId(0, 1, "00000000"), parent=CheckpointId(2, 5, "00000000"))
+    given_up(workspace, CheckpointId(2, 9, "00000000"))
+
+    drafts = found(workspace)
+
+    assert [draft.step for draft in drafts] == [9, 1]
+    assert [first_session(draft.sealed) for draft in drafts] == [2, 3]
+
+
+def test_what_a_draft_was_last_committed_with_is_what_it_is(workspace):
+    draft = begun(workspace)
+    checkpoint = sealed(draft)
+    again = CheckpointId(4, 7, "0badc0df")
+    data = manifest.write(type(checkpoint)(again, MOMENT, checkpoint.files))
+    assert draft.assigned() is None
+
+    draft.assign(data)
+    draft.release()
+
+    (reopened,) = found(workspace)
+    assert reopened.sealed.id == again
+    assert reopened.assigned() == data
+
+
+@pytest.mark.parametrize("name", ["seal.json", "manifest.json"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 100])
+def test_a_draft_with_a_damaged_record_is_left_with_a_warning(workspace, name, damage):
+    root = given_up(workspace)
+    (root / name).write_bytes(damage)
+
+    with pytest.warns(CheckpointWarning, match="cannot be published"):
+        drafts = found(workspace)
+
+    assert drafts == []
+    assert (root / "files" / "model").read_text() == "at 7"
+    with pytest.warns(CheckpointWarning):
+        found(workspace)  # its lock was let go
+
+
+def test_a_discarded_draft_is_never_found_again(workspace):
+    draft = begun(workspace)
+    sealed(draft)
+
+    assert draft.discard()
+
+    assert found(workspace) == []
+    assert names(workspace.path) == []
+
+
+def test_a_discard_that_the_disk_stops_midway_leaves_no_draft_to_publish(workspace, monkeypatch):
+    draft = begun(workspace)
+    sealed(draft)
+
+    def fail(*_, **__):
+        raise OSError("busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "remove", fail)
+        gone = draft.discard()
+
+    assert not gone
+    assert found(workspace) == []
+    assert names(workspace.path) == []
+
+
+def test_the_lock_of_a_draft_goes_last(workspace, monkeypatch):
+    draft = begun(workspace)
+    sealed(draft)
+    unlink = os.unlink
+    beside_the_lock = []
+
+    def watched(path, **given):
+        if Path(path).name == "lock":
+            beside_the_lock.append(names(draft.root))
+        unlink(path, **given)
+
+    monkeypatch.setattr(os, "unlink", watched)
+
+    draft.discard()
+
+    assert beside_the_lock == [["lock"]]
+
+
+def test_what_is_somebody_else_s_is_left_alone(workspace):
+    disk.make_private(workspace.path)
+    for name in ("notes", "0123456789abcdeg", "0123456789ABCDEF", "x-0123456789abcdef"):
+        (workspace.path / name).mkdir()
+        (workspace.path / name / "file").write_text("theirs")
+    (workspace.path / "0123456789abcdef").write_text("a file")
+    (workspace.path / "fedcba9876543210").mkdir()
+    (workspace.path / "fedcba9876543210" / "no-lock").write_text("theirs")
+    before = names(workspace.path)
+
+    assert found(workspace) == []
+
+    assert names(workspace.path) == before
+    assert names(workspace.path / "fedcba9876543210") == ["no-lock"]
+
+
+def test_a_workspace_that_is_not_there_has_no_drafts(workspace):
+    assert found(workspace) == []
+
+    assert not workspace.path.exists()
+
+
+def test_places_that_share_a_workspace_see_their_own_drafts(tmp_path):
+    one, other, alone = (
+        Workspace(tmp_path / "shared", "memory://one"),
+        Workspace(tmp_path / "shared", "memory://other"),
+        Workspace(tmp_path / "shared"),
+    )
+    root, lone = given_up(one), given_up(alone)
+    unfinished = begun(other)
+    unfinished.release()
+
+    seen = [[draft.root for draft in found(workspace)] for workspace in (one, other, alone)]
+
+    assert seen == [[root], [], [lone]]
+    assert not unfinished.root.exists()
+
+
+def test_a_local_store_has_its_workspace_inside(tmp_path):
+    own = tmp_path / ".workspace"
+
+    assert workspace_for(f"file://{tmp_path}", None).path == own
+    given_up(workspace_for(f"file://{tmp_path}", own))
+    assert len(found(workspace_for(f"file://{tmp_path}", None))) == 1

@@ -1,0 +1,150 @@
+"""Turns keep the order of a process's saves, and a place has one writer in a process."""
+
+import dataclasses
+import os
+import re
+
+import pytest
+
+from holdfast import writer as module
+from holdfast.checkpoint import CheckpointId
+from holdfast.writer import Writer
+
+
+def place(turn):
+    return turn.lap, turn.step, turn.token
+
+
+def test_later_steps_are_of_one_lap():
+    writer = Writer()
+
+    turns = [writer.turn(step) for step in (0, 1, 500, 10_000)]
+
+    assert {turn.lap for turn in turns} == {0}
+    assert [turn.step for turn in turns] == [0, 1, 500, 10_000]
+
+
+def test_an_earlier_step_begins_a_new_lap():
+    writer = Writer()
+
+    laps = [writer.turn(step).lap for step in (100, 200, 150, 160, 200, 0, 1)]
+
+    assert laps == [0, 0, 1, 1, 1, 2, 2]
+
+
+def test_at_one_step_the_tokens_rise():
+    writer = Writer()
+
+    turns = [writer.turn(7) for _ in range(1_000)]
+
+    assert turns == sorted(turns, key=place)
+    assert len({turn.token for turn in turns}) == 1_000
+    assert {turn.lap for turn in turns} == {0}
+
+
+def test_every_turn_comes_after_the_one_before():
+    writer = Writer()
+    steps = [5, 5, 6, 2, 2, 2, 9, 9, 1, 1, 9]
+
+    turns = [writer.turn(step) for step in steps]
+
+    assert turns == sorted(turns, key=place)
+
+
+def test_a_step_without_a_token_left_goes_on_in_a_new_lap(monkeypatch):
+    writer = Writer()
+    monkeypatch.setattr(module, "new_token", lambda after=None: "ffffff00")
+    writer.turn(7)
+    monkeypatch.undo()
+
+    turns = [writer.turn(7) for _ in range(3)]
+
+    assert [turn.lap for turn in turns] == [1, 1, 1]
+    assert turns == sorted(turns, key=place)
+
+
+def test_two_writers_draw_other_tokens():
+    assert len({Writer().turn(7).token for _ in range(20)}) > 15
+
+
+def test_a_turn_never_changes():
+    turn = Writer().turn(3)
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        turn.lap = 1
+
+
+def test_a_place_has_one_writer_in_a_process():
+    one = Writer.of("memory://writers/one")
+
+    assert Writer.of("memory://writers/one") is one
+    assert Writer.of("memory://writers/other") is not one
+
+
+def test_a_forked_child_has_a_writer_of_its_own():
+    parent = Writer.of("memory://writers/forked")
+    reading, writing = os.pipe()
+
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writing, Writer.of("memory://writers/forked").name.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+    name = os.read(reading, 200).decode()
+    assert name != parent.name
+    assert f":{child}:" in name
+    assert Writer.of("memory://writers/forked") is parent
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_writer_has_a_name_that_no_other_has():
+    names = {Writer().name for _ in range(10)}
+
+    assert len(names) == 10
+    assert all(
+        re.fullmatch(rf"[A-Za-z0-9.-]+:{os.getpid()}:[0-9a-f]{{16}}", name) for name in names
+    )
+    assert Writer("trainer").name == "trainer"
+
+
+@pytest.mark.parametrize(
+    ("host", "written"), [("a_b c/d", "a-b-c-d"), ("", "host"), ("x" * 100, "x" * 64), ("ä", "-")]
+)
+def test_a_host_of_any_name_makes_a_portable_one(monkeypatch, host, written):
+    monkeypatch.setattr(module.platform, "node", lambda: host)
+
+    assert Writer().name.partition(":")[0] == written
+
+
+def test_a_lap_has_its_session_once_it_took_one():
+    writer = Writer()
+    assert (writer.session(0), writer.newest_session) == (None, None)
+
+    writer.take(0, 4)
+    writer.take(1, 7)
+
+    assert (writer.session(0), writer.session(1), writer.session(2)) == (4, 7, None)
+    assert writer.newest_session == 7
+    assert [writer.lap_of(session) for session in (4, 7, 5)] == [0, 1, 0]
+
+
+def test_a_session_that_is_given_up_moves_those_after_it_on():
+    writer = Writer()
+    for lap, session in enumerate((3, 5, 6)):
+        writer.take(lap, session)
+
+    writer.move(5)
+
+    assert [writer.session(lap) for lap in range(3)] == [3, 6, 7]
+
+
+def test_a_new_writer_has_no_past():
+    writer = Writer()
+
+    assert (writer.parent, writer.own, writer.superseded) == (None, set(), None)
+    writer.own.add(CheckpointId(1, 1, "0badc0de"))
+    assert Writer().own == set()
