@@ -134,6 +134,10 @@ class Checkpoint:
         """Bytes of all its files together."""
         return sum(file.size for file in self.files)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Of one that was read these are views, which can be neither pickled nor copied.
+        return {**vars(self), "metrics": dict(self.metrics), "metadata": dict(self.metadata)}
+
     def metric(self, name: str) -> float | None:
         """The metric of this name or of its other spelling; None if missing or not finite."""
         return metric(self.metrics, name)

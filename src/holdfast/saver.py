@@ -2,9 +2,12 @@
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
+import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -41,6 +44,10 @@ class _Job:
     future: "Future[Checkpoint]" = field(default_factory=Future)
 
 
+#: The savers that are in use, for those who wait for all of them.
+_live: "weakref.WeakSet[Saver]" = weakref.WeakSet()
+
+
 class Saver:
     """
     Saves into a store behind the training loop.
@@ -70,12 +77,7 @@ class Saver:
         on_error: Literal["warn", "raise"] = "warn",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        if max_pending < 1:
-            raise InvalidInputError(
-                f"max_pending is at least 1, not {max_pending}: one save has to be able to wait."
-            )
-        if on_error not in ("warn", "raise"):
-            raise InvalidInputError(f"on_error is 'warn' or 'raise', not {on_error!r}.")
+        _check(store, max_pending, on_error)
         self.store = store
         self.newest: Checkpoint | None = None
         """The newest checkpoint that this saver has made durable."""
@@ -86,15 +88,16 @@ class Saver:
         self._kept: deque[_Job] = deque()
         self._failure: CheckpointError | None = None
         self._again = False
-        self._busy = False
         self._closed = False
         self._changed = threading.Condition()
         self._pid = os.getpid()
-        # A daemon, so that a hanging place cannot keep the process from ending; at exit it is
-        # given some seconds, and the sealed draft is the net below.
-        self._worker = threading.Thread(target=self._work, name="holdfast-saver", daemon=True)
-        self._worker.start()
-        atexit.register(self._at_exit)
+        self._worker: threading.Thread | None = None
+        _live.add(self)
+        _register_exit()
+        # A saver that is dropped gives its drafts up, for `recover` to find. Only the drafts are
+        # handed over: a failed future holds the frames of its failure, and they the saver.
+        self._drafts: set[Draft] = set()
+        weakref.finalize(self, _release, self._drafts)
 
     def save(
         self,
@@ -113,7 +116,8 @@ class Saver:
             as `CheckpointStore.save`.
 
         Returns:
-            Future[Checkpoint]: done once the checkpoint is durable, or with the error.
+            Future[Checkpoint]: done once the checkpoint is durable, or with the first error that
+                kept it from being so; a draft that was staged is kept and sent again all the same.
 
         Raises:
             InvalidInputError: the call is wrong; nothing was touched.
@@ -139,6 +143,7 @@ class Saver:
             if self._failure is None:  # a place that fails gets no faster while one waits
                 self._changed.wait_for(self._has_room, PATIENCE_SECONDS)
             self._waiting.append(job)
+            self._start()
             given_way = [
                 self._waiting.popleft() for _ in range(len(self._waiting) - self._max_pending)
             ]
@@ -160,16 +165,30 @@ class Saver:
 
     def close(self) -> None:
         """
-        Wait until nothing is pending, and end the worker; repeating it is fine.
+        Wait until nothing is pending, and take no more saves; repeating it is fine.
 
         Raises:
             PendingSaveError, SupersededError: as `wait`.
         """
         if self._closed:
             return
-        self._drain()
-        self._end()
+        self._end(None)
         self._raise_failure()
+
+    @staticmethod
+    def settle(url: str) -> None:
+        """
+        Wait until nothing is pending in any saver that this process has for a place.
+
+        A training that ended with an exception leaves its saver at work; who resumes in the same
+        process calls this first, so that what is under way counts.
+
+        Parameters:
+            url (str): of the store.
+        """
+        for saver in list(_live):
+            if saver.store.url == url:
+                saver._drain()  # noqa: SLF001 - a saver too
 
     @property
     def age(self) -> timedelta | None:
@@ -185,13 +204,16 @@ class Saver:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        if error is None:
             self.close()
-        except CheckpointError as failed:
-            if error is None:
-                raise
-            # The error that ends the block is the one to raise; this one is told beside it.
-            _warn(f"{failed}")
+        elif not self._closed:
+            # The error that ends the block is the one to raise, and soon: a place that hangs must
+            # not keep it. What is left stays a draft.
+            self._end(EXIT_SECONDS)
+            try:
+                self._raise_failure()
+            except CheckpointError as failed:
+                _warn(f"{failed}")
 
     # The caller's thread.
 
@@ -222,46 +244,41 @@ class Saver:
         if os.getpid() != self._pid:
             return  # the worker is the parent's, and so is what is pending
         with self._changed:
-            self._again = bool(self._kept)
-            self._changed.notify_all()
-            self._changed.wait_for(self._is_idle, timeout)
+            if self._kept:
+                self._again = True
+                self._start()
+            self._changed.wait_for(lambda: self._worker is None, timeout)
 
-    def _end(self) -> None:
-        atexit.unregister(self._at_exit)
-        if os.getpid() != self._pid:
-            self._closed = True
-            return
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._worker.join()
-        for job in self._kept:
-            job.draft.release()
-
-    def _at_exit(self) -> None:
-        self._drain(EXIT_SECONDS)
-
-    # The worker's thread.
+    def _end(self, timeout: float | None) -> None:
+        self._closed = True
+        self._drain(timeout)
+        if os.getpid() == self._pid and self._worker is None:
+            _release(self._drafts)
 
     def _has_room(self) -> bool:
         return len(self._waiting) < self._max_pending
 
-    def _is_idle(self) -> bool:
-        return not (self._waiting or self._busy or self._again)
+    def _start(self) -> None:
+        if self._worker is None:
+            # A daemon, so that a hanging place cannot keep the process from ending; at exit it is
+            # given some seconds, and the sealed draft is the net below.
+            self._worker = threading.Thread(target=self._work, name="holdfast-saver", daemon=True)
+            self._worker.start()
+
+    # The worker's thread, which ends when there is nothing left to do.
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._again or self._closed)
                 if not (self._waiting or self._again):
+                    self._worker = None
+                    self._changed.notify_all()
                     return
                 job = self._waiting.popleft() if self._waiting else None
-                self._again, self._busy = self._again and job is not None, True
+                self._again = False
                 self._changed.notify_all()  # there is room again
-            self._run(job)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+            with contextlib.suppress(Exception):  # it is told where it happens; others wait for us
+                self._run(job)
 
     def _run(self, job: _Job | None) -> None:
         try:
@@ -269,19 +286,19 @@ class Saver:
                 self._stage(job)
             while self._kept:
                 self._send(self._kept[0])
-                self._kept.popleft()
+                self._drafts.discard(self._kept.popleft().draft)
         except SupersededError as error:
             self._failure = error
             for kept in self._kept:
-                kept.draft.release()
                 _finish(kept.future, error)
             self._kept.clear()
+            _release(self._drafts)
         except BaseException as error:  # noqa: BLE001 - nobody above this thread would see it
             failure = error if isinstance(error, CheckpointError) else _unexpected(error)
-            draft = job.draft if job else self._kept[-1].draft
-            if job is not None:
+            self._failure = failure
+            if job is not None:  # else it was told when it was saved
                 _finish(job.future, failure)
-            self._failed(draft.step, failure)
+                self._failed(job.draft.step, failure)
         while len(self._kept) > self._max_pending + 1:
             self._give_way(self._kept.popleft())
 
@@ -302,6 +319,7 @@ class Saver:
                 "checkpoint before it is untouched."
             ) from error
         self._kept.append(job)
+        self._drafts.add(draft)
 
     def _send(self, job: _Job) -> None:
         checkpoint = self.store.publish(job.draft)
@@ -316,8 +334,8 @@ class Saver:
             f"slower than they come. {self._durable()} Save less often, or raise max_pending."
         )
         _finish(job.future, error)
-        with contextlib.suppress(OSError):  # the next start removes it
-            job.draft.discard()
+        self._drafts.discard(job.draft)
+        job.draft.discard()
         self._tell(str(error))
 
     def _failed(self, step: int, error: CheckpointError) -> None:
@@ -327,7 +345,7 @@ class Saver:
     def _tell(self, text: str) -> None:
         try:
             _warn(text)
-        except CheckpointWarning:  # warnings are errors here
+        except Exception:  # warnings are errors here, or there is nowhere to write them
             # The worker has nobody to raise it to. The failure is raised by the next call.
             if threading.current_thread() is not self._worker:
                 raise
@@ -337,6 +355,35 @@ class Saver:
             return "No checkpoint of this saver is durable yet."
         age = str(self.age).partition(".")[0]
         return f"The newest durable checkpoint is that of step {self.newest.step:,}, {age} old."
+
+
+def _check(store: object, max_pending: object, on_error: object) -> None:
+    if not isinstance(store, CheckpointStore):
+        raise InvalidInputError(f"a saver saves into a CheckpointStore, not {store!r}.")
+    if not isinstance(max_pending, int) or isinstance(max_pending, bool) or max_pending < 1:
+        raise InvalidInputError(
+            f"max_pending is a whole number from 1, not {max_pending!r}: one save has to be able "
+            "to wait."
+        )
+    if on_error not in ("warn", "raise"):
+        raise InvalidInputError(f"on_error is 'warn' or 'raise', not {on_error!r}.")
+
+
+def _release(drafts: set[Draft]) -> None:
+    while drafts:
+        drafts.pop().release()
+
+
+def _at_exit() -> None:
+    until = time.monotonic() + EXIT_SECONDS
+    for saver in list(_live):
+        with contextlib.suppress(RuntimeError):  # from Python 3.12 on no thread starts by now
+            saver._drain(max(0.0, until - time.monotonic()))  # noqa: SLF001 - a saver too
+
+
+@functools.cache
+def _register_exit() -> None:
+    atexit.register(_at_exit)
 
 
 def _unexpected(error: BaseException) -> PendingSaveError:

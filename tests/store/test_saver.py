@@ -1,5 +1,6 @@
 """Saving behind the training loop: in order, bounded, and never silent about a failure."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -548,7 +549,7 @@ def test_a_forked_child_neither_saves_nor_waits(store, place, backend):
             acknowledge("forked" in str(error) and "refused")
         saver.wait()
         saver.close()
-        saver._at_exit()
+        saver._drain()
         acknowledge("ended")
 
     end = in_another_process(MemoryBackend(), child)
@@ -572,3 +573,64 @@ def test_what_is_pending_at_the_end_of_the_interpreter_is_sent(tmp_path):
 
     assert len(list((tmp_path / "store" / "manifests").iterdir())) == 5
     assert not list((tmp_path / "store" / ".workspace").iterdir())
+
+
+def test_a_saver_that_is_dropped_leaves_no_thread_and_gives_its_drafts_up(process, place):
+    store = process(on=place.backend)
+    before = threading.active_count()
+    place.error = StorageError("no network.")
+    saver = Saver(store)
+    with checks.told("no network"):
+        saver.save(Counter(), step=1)
+        saver._drain()
+
+    place.error = None  # it holds the frames of its failure
+    del saver
+    gc.collect()
+
+    assert threading.active_count() == before
+    assert [each.step for each in store.recover()] == [1]
+
+
+def test_who_resumes_in_the_same_process_waits_for_what_is_under_way(process, place):
+    store = process(on=place.backend)
+    place.open.clear()
+    interrupted = Saver(store)
+    interrupted.save(Counter(), step=1)
+    assert place.reached.wait(PATIENCE)
+    settled = threading.Thread(target=Saver.settle, args=(store.url,))
+
+    settled.start()
+    assert settled.is_alive()
+    place.open.set()
+    settled.join(PATIENCE)
+
+    assert not settled.is_alive()
+    assert store.latest().step == 1
+
+
+def test_an_error_inside_the_block_does_not_wait_for_a_place_that_hangs(
+    process, place, monkeypatch
+):
+    monkeypatch.setattr("holdfast.saver.EXIT_SECONDS", 0.01)
+    place.open.clear()
+
+    saver = Saver(process(on=place.backend))
+
+    def train():
+        with saver:
+            saver.save(Counter(), step=1)
+            assert place.reached.wait(PATIENCE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+
+    place.open.set()
+    saver._drain()
+
+
+def test_what_is_no_store_and_no_bound_is_refused(store):
+    for arguments in ({"store": "run"}, {"store": store, "max_pending": 1.5}):
+        with pytest.raises(InvalidInputError):
+            Saver(**arguments)

@@ -174,6 +174,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             StorageError: the place failed; whether there is a checkpoint is unknown.
         """
         self._close()
+        Saver.settle(self.store.url)  # of a training that was interrupted in this process
         self.store.recover()
         history = self.store.checkpoints()
         if not any(self._is_own(each) for each in history):
@@ -201,6 +202,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._voice.begin()
         if self.save_best_only:
             self._monitor.decide(self.model)
+            Saver.settle(self.store.url)
             self.store.recover()  # the best may lie in a draft that a killed process left
             self._monitor.learn([each for each in self.store.checkpoints() if self._is_own(each)])
         if self._background and self._saver is None:
@@ -304,12 +306,14 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         saver, self._saver = self._saver, None
         if saver is None:
             return
+        failure: CheckpointError | None = None
         try:
             saver.close()
         except CheckpointError as error:
-            self._failed(error, str(error))
-        finally:
-            self._newest = saver.newest or self._newest
+            failure = error
+        self._newest = saver.newest or self._newest
+        if failure is not None:
+            self._failed(failure, str(failure))
 
     def _failed(self, error: Exception, text: str) -> None:
         if self._on_error == "raise" or isinstance(error, SupersededError | InvalidInputError):
