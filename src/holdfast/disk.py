@@ -241,6 +241,11 @@ class Lock:
         self.path = path
 
     @classmethod
+    def after_fork(cls) -> None:
+        """A thread of the parent may have held the guard; the child has no such thread."""
+        cls._guard = threading.Lock()
+
+    @classmethod
     def take(cls, path: Path, *, make: bool = True) -> Self | None:
         """
         Take the lock; None if anybody holds it.
@@ -275,3 +280,6 @@ class Lock:
             descriptor = self._held.pop((os.getpid(), self.path), None)
             if descriptor is not None:
                 os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=Lock.after_fork)

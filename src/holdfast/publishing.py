@@ -73,15 +73,14 @@ class Fence:
                 session = self._next_session()
                 writer.take(turn.lap, session)
             claimed = CheckpointId(session, turn.step, turn.token)
-            writer.own.add(claimed)
+            writer.claimed[session] = max(claimed, writer.claimed.get(session, claimed))
             return claimed
 
     def claimed(self, id: CheckpointId, turn: Turn) -> CheckpointId | None:
         """The id of a sealed draft, if it was claimed for this turn and may still be used."""
         writer = self._writer
-        holds = id in writer.own and id.token == turn.token
-        current = writer.superseded is None and writer.session(turn.lap) == id.session
-        return id if holds and current else None
+        holds = writer.session(turn.lap) == id.session and id.token == turn.token
+        return id if holds and writer.superseded is None else None
 
     def check(self, session: int) -> None:
         """
@@ -99,10 +98,10 @@ class Fence:
         with writer.lock:
             if writer.superseded is not None:
                 raise writer.superseded
-            mine = [id for id in writer.own if id.session == session]
-            after = layout.after(max(mine)) if mine else layout.before_session(session)
+            mine = writer.claimed.get(session)
+            after = layout.after(mine) if mine else layout.before_session(session)
             later = [id for id in self._catalog.ids(after) if id.session >= session]
-            rival = self._rival([id for id in later if id not in writer.own], session)
+            rival = self._rival(later, session)
             if rival is None:
                 return
             id, name = rival
@@ -111,9 +110,9 @@ class Fence:
             writer.move(session)
             raise AttemptLostError
 
-    def _rival(self, others: list[CheckpointId], session: int) -> tuple[CheckpointId, str] | None:
+    def _rival(self, later: list[CheckpointId], session: int) -> tuple[CheckpointId, str] | None:
         """The last checkpoint that somebody else committed, and by whom; a tombstone is none."""
-        for id in reversed(others):
+        for id in reversed(later):
             try:
                 found = self._catalog.read(id)
             except NotFoundError:

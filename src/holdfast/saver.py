@@ -97,7 +97,7 @@ class Saver:
         # A saver that is dropped gives its drafts up, for `recover` to find. Only the drafts are
         # handed over: a failed future holds the frames of its failure, and they the saver.
         self._drafts: set[Draft] = set()
-        weakref.finalize(self, _release, self._drafts)
+        weakref.finalize(self, _release, self._drafts).atexit = False  # then they are being sent
 
     def save(
         self,
@@ -262,8 +262,9 @@ class Saver:
         if self._worker is None:
             # A daemon, so that a hanging place cannot keep the process from ending; at exit it is
             # given some seconds, and the sealed draft is the net below.
-            self._worker = threading.Thread(target=self._work, name="holdfast-saver", daemon=True)
-            self._worker.start()
+            worker = threading.Thread(target=self._work, name="holdfast-saver", daemon=True)
+            worker.start()  # may fail; who starts it holds the lock that it begins with
+            self._worker = worker
 
     # The worker's thread, which ends when there is nothing left to do.
 
@@ -275,7 +276,7 @@ class Saver:
                     self._changed.notify_all()
                     return
                 job = self._waiting.popleft() if self._waiting else None
-                self._again = False
+                self._again = self._again and job is not None  # the job may fail before its turn
                 self._changed.notify_all()  # there is room again
             with contextlib.suppress(Exception):  # it is told where it happens; others wait for us
                 self._run(job)

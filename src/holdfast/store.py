@@ -346,7 +346,7 @@ class CheckpointStore:
 
         Returns:
             Checkpoint: the one that was loaded. What this process saves from now on names it as
-                its parent.
+                its parent. A process that was superseded may save again, in a new session.
 
         Raises:
             NotFoundError: there is none, or it was removed.
@@ -364,6 +364,8 @@ class CheckpointStore:
             state.restore(scratch.directory)
         finally:
             scratch.discard()
+        if self._given_writer is None and self._writer.superseded is not None:
+            Writer.renew(self.url)  # it goes on from what superseded it, as a new session
         self._writer.parent = found.id
         return found
 

@@ -43,7 +43,7 @@ class Writer:
         name (str): as given.
         parent (CheckpointId | None): the checkpoint that this process resumed from.
         lock (threading.RLock): held while a session is looked up or taken.
-        own (set[CheckpointId]): every id this writer has claimed.
+        claimed (dict[int, CheckpointId]): the last id in the order that it gave in each session.
         superseded (SupersededError | None): set once somebody else has taken over.
     """
 
@@ -56,7 +56,7 @@ class Writer:
         self.lock = threading.RLock()
         # A lock of its own: training takes turns, and must not wait for a look at the place.
         self._turns = threading.Lock()
-        self.own: set[CheckpointId] = set()
+        self.claimed: dict[int, CheckpointId] = {}
         self.superseded: SupersededError | None = None
         self._lap = 0
         self._last: tuple[int, str] | None = None
@@ -68,6 +68,17 @@ class Writer:
         key = (os.getpid(), url)
         with cls._guard:
             return cls._shared.setdefault(key, cls())
+
+    @classmethod
+    def renew(cls, url: str) -> None:
+        """Begin anew as another writer: this process has resumed from what superseded it."""
+        with cls._guard:
+            cls._shared.pop((os.getpid(), url), None)
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """A thread of the parent may have held the guard; the child has no such thread."""
+        cls._guard = threading.Lock()
 
     def turn(self, step: int) -> Turn:
         """Take the next place in the series; an earlier step than the last begins a new lap."""
@@ -108,6 +119,9 @@ class Writer:
         self._sessions = {
             lap: number + (number >= session) for lap, number in self._sessions.items()
         }
+
+
+os.register_at_fork(after_in_child=Writer.after_fork)
 
 
 def _name() -> str:

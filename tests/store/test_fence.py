@@ -8,6 +8,7 @@ from holdfast import (
     CheckpointId,
     CheckpointStore,
     CheckpointWarning,
+    Files,
     FormatError,
     KeepLast,
     SupersededError,
@@ -183,3 +184,21 @@ def test_a_newer_format_in_the_same_session_is_not_passed_over(
 
     del backend.objects[key]
     assert steps(backend) == [1]
+
+
+def test_who_restores_after_being_superseded_goes_on_as_a_new_session(backend, workspace, file):
+    mine = CheckpointStore(backend, workspace=workspace)
+    mine.save(file, step=1)
+    other = CheckpointStore(backend, workspace=workspace, writer=Writer())
+    theirs = other.save(file, step=2)
+    with pytest.raises(SupersededError):
+        mine.save(file, step=3)
+
+    mine.restore(Files(workspace.parent / "restored"))
+    with pytest.warns(CheckpointWarning, match="the draft of step 3 .* is kept"):
+        saved = mine.save(file, step=3)
+
+    assert (saved.session, saved.parent) == (3, theirs.id)
+    assert [each.step for each in mine] == [1, 2, 3], "what was refused is not published by this"
+    with pytest.raises(SupersededError):
+        other.save(file, step=4)

@@ -1,6 +1,10 @@
 """What is saved is there, in the order of training, with all that was noted beside it."""
 
+import copy
 import math
+import pickle
+import sys
+import threading
 from datetime import UTC, datetime
 
 import numpy as np
@@ -437,6 +441,47 @@ def test_publishing_what_is_published_gives_the_same_checkpoint(store, backend):
     assert store.publish(draft) == saved
 
     assert store.checkpoints() == [saved]
+
+
+def test_one_may_look_in_several_threads_while_another_saves(process, file):
+    store = process(retention=KeepLast(20))
+    over, wrong = threading.Event(), []
+
+    def look():
+        while not over.is_set():
+            try:
+                found = [store.latest(), *store.checkpoints()]
+                assert None not in found
+            except Exception as error:
+                wrong.append(error)
+                over.set()
+
+    store.save(file, step=0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    try:
+        for thread in threads:
+            thread.start()
+        for step in range(1, 80):
+            store.save(file, step=step)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+
+    assert not wrong
+
+
+def test_a_checkpoint_can_be_pickled_and_copied(process, file):
+    process().save(file, step=1, metrics={"loss": 0.5}, metadata={"note": "x"})
+    found = process().latest()
+
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):
+        assert again == found
+        assert (again.metrics, again.metadata) == ({"loss": 0.5}, {"note": "x"})
+        assert again.created_at == found.created_at
 
 
 def test_only_errors_of_ours_come_out_of_a_store_whose_place_fails(store, backend, process, file):

@@ -327,6 +327,43 @@ def test_a_failure_that_was_made_up_for_is_none_at_the_end(store, place, backend
     assert steps(backend) == [1]
 
 
+def test_what_is_kept_is_sent_at_the_end_though_the_last_state_could_not_be_written(
+    store, place, backend
+):
+    class Failing(Counter):
+        def snapshot(self):
+            return self
+
+        def write_to(self, directory):
+            raise ZeroDivisionError
+
+    place.error = StorageError("no network.")
+    saver = Saver(store)
+    with checks.quiet():
+        saver.save(Counter(), step=1)
+        saver._drain()
+        place.error = None
+        saver.save(Failing(), step=2)
+        saver.close()
+
+    assert steps(backend) == [1]
+
+
+def test_a_thread_that_cannot_be_started_makes_nobody_wait_for_it(store, backend, monkeypatch):
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    saver = Saver(store, max_pending=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            saver.save(Counter(), step=1)
+    saver.save(Counter(), step=2)
+    saver.close()
+
+    assert steps(backend) == [1, 2]
+
+
 def test_what_could_not_be_sent_is_left_to_the_next_process(store, place, process):
     place.error = StorageError("no network.")
     with checks.quiet(), pytest.raises(PendingSaveError), Saver(store) as saver:

@@ -145,6 +145,6 @@ def test_a_session_that_is_given_up_moves_those_after_it_on():
 def test_a_new_writer_has_no_past():
     writer = Writer()
 
-    assert (writer.parent, writer.own, writer.superseded) == (None, set(), None)
-    writer.own.add(CheckpointId(1, 1, "0badc0de"))
-    assert Writer().own == set()
+    assert (writer.parent, writer.claimed, writer.superseded) == (None, {}, None)
+    writer.claimed[1] = CheckpointId(1, 1, "0badc0de")
+    assert Writer().claimed == {}

@@ -100,8 +100,9 @@ class LocalBackend:
         """Put a file's content under a key: a link to it on the same disk, else a copy."""
         target = self._place(key)
         with disk.disk_errors("read", source):
-            with contextlib.suppress(OSError):  # somebody else's file
-                os.utime(source)  # an object is as old as its upload, for whoever sweeps by age
+            if _has_one_name(source):
+                with contextlib.suppress(OSError):  # somebody else's file
+                    os.utime(source)  # an object is as old as its upload, for a sweep by age
             disk.sync_file(source)
         with disk.disk_errors("upload to", target):
             if self._put(target, lambda: _link_or_copy(source, target)):
@@ -299,18 +300,24 @@ def _claim(temporary: Path, target: Path) -> None:
         raise
 
 
+def _has_one_name(source: Path) -> bool:
+    """Whether nobody can write to the file under another name."""
+    return source.lstat().st_nlink == 1
+
+
 def _link_or_copy(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if os.path.lexists(target) and os.path.samestat(source.lstat(), target.lstat()):
-            return True  # made, and the reply was lost
-        if error.errno not in _UNSUPPORTED:
-            raise
-    else:
-        return True
+    if _has_one_name(source):
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if os.path.lexists(target) and os.path.samestat(source.lstat(), target.lstat()):
+                return True  # made, and the reply was lost
+            if error.errno not in _UNSUPPORTED:
+                raise
+        else:
+            return True
     if os.path.lexists(target):
         return False  # spares the copy
 
