@@ -1,5 +1,6 @@
 """The checkpoints of one training run in one place."""
 
+import atexit
 import contextlib
 import os
 import warnings
@@ -98,6 +99,8 @@ class CheckpointStore:
         writer: Writer | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        if retention is not None:
+            _check_rule(retention)
         self.url = backend.url
         self.retention = retention
         self.workspace = workspace_for(self.url, Path(workspace) if workspace else None)
@@ -306,6 +309,11 @@ class CheckpointStore:
             InvalidInputError: the pin is on several checkpoints.
             FormatError, StorageError: as `latest`.
         """
+        if not isinstance(name, str):
+            raise InvalidInputError(
+                f"{name!r} is no text; nothing was touched. Give `latest`, an id, a step as text, "
+                "or the name of a pin. store[1200] takes a step as a number."
+            )
         if name == "latest":
             return self._newest()
         if id := CheckpointId.parse(name):
@@ -382,8 +390,8 @@ class CheckpointStore:
         Parameters:
             checkpoint, where: as `restore`.
             to (str | os.PathLike | None): a directory that does not exist yet, or an empty one. It
-                appears whole or not at all. None takes one in the workspace, which is deleted once
-                this process has ended.
+                appears whole or not at all. None takes one in the workspace, which is deleted when
+                this process ends; after a kill the next `recover` or `sweep` there deletes it.
 
         Returns:
             Path: the directory with the files.
@@ -395,6 +403,7 @@ class CheckpointStore:
         target = None if to is None else _empty_target(Path(to))
         _, scratch = self._fetch(checkpoint, where)
         if target is None:
+            atexit.register(scratch.discard)
             return scratch.directory
         try:
             with disk.disk_errors("write", target):
@@ -490,6 +499,8 @@ class CheckpointStore:
             FormatError: a manifest is of a newer format; nothing was removed.
             StorageError: the place failed midway; the same call may be repeated.
         """
+        if rule is not None:
+            _check_rule(rule)
         rule = rule or self.retention
         if rule is None:
             raise InvalidInputError(
@@ -508,6 +519,8 @@ class CheckpointStore:
         """
         Remove files that no manifest names; an attempt that loses files can never commit.
 
+        What dead processes left unfinished in the workspace goes too; sealed drafts stay.
+
         Parameters:
             older_than (timedelta): spare what is younger: an upload may still be under way.
             dry_run (bool): remove nothing, only tell.
@@ -519,6 +532,9 @@ class CheckpointStore:
             FormatError: a manifest is of a newer format; nothing was removed.
             StorageError: the place failed midway; the same call may be repeated.
         """
+        if not dry_run:
+            for draft in self.workspace.abandoned():  # deletes what was left unfinished
+                draft.release()
         return self._remover.sweep(
             older_than=older_than, now=self._clock(), writer=self._writer.name, dry_run=dry_run
         )
@@ -691,6 +707,13 @@ def _warn_of_other_files(url: str) -> None:
             f"{root} holds no store yet, and {len(names)} other files, such as {min(names)!r}. "
             "They are left alone, and checkpoints are put beside them. If you meant a store that "
             "is there already, look for a typo."
+        )
+
+
+def _check_rule(rule: object) -> None:
+    if not isinstance(rule, Rule):
+        raise InvalidInputError(
+            f"a retention is a rule such as KeepLast(3), not {rule!r}; nothing was touched."
         )
 
 

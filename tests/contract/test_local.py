@@ -142,6 +142,19 @@ def test_an_upload_on_one_disk_is_a_link(backend, source):
     assert (backend.root / "files/a/model").samefile(source)
 
 
+def test_a_source_that_somebody_may_write_to_under_another_name_is_copied(
+    backend, source, tmp_path
+):
+    os.link(source, tmp_path / "another name")
+    content = source.read_bytes()
+
+    backend.upload(source, "files/a/b")
+    with (tmp_path / "another name").open("r+b") as file:
+        file.write(b"changed")
+
+    assert backend.read("files/a/b") == content
+
+
 def test_an_object_is_as_old_as_its_upload(backend, source):
     os.utime(source, (1, 1))
     begun = datetime.now(UTC).timestamp()

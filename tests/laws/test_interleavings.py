@@ -10,7 +10,7 @@ from tests.laws import interleaved
 from tests.laws.scheduler import Baton, every_schedule
 
 #: Rounds of a crowd that every run plays.
-ROUNDS = 200
+ROUNDS = 400
 #: Where Linux keeps files in memory.
 MEMORY = Path("/dev/shm")
 

@@ -297,4 +297,4 @@ def play(examples: int, *, shrink: bool = True) -> None:
 
 
 def test_the_store_is_the_dictionary():
-    play(70)
+    play(100)

@@ -212,6 +212,25 @@ def test_what_names_no_checkpoint(store, file, tmp_path, checkpoint):
     assert store.pins() == {}
 
 
+@pytest.mark.parametrize("rule", ["KeepLast(3)", KeepLast, 3])
+def test_a_retention_that_is_no_rule(store, process, rule):
+    for call in (lambda: process(retention=rule), lambda: store.prune(rule)):
+        with pytest.raises(InvalidInputError, match="a retention is a rule such as"):
+            call()
+
+
+@pytest.mark.parametrize("name", [3, None, b"latest"])
+def test_a_name_that_is_no_text(store, name):
+    with pytest.raises(InvalidInputError, match="is no text"):
+        store.find(name)
+
+
+@pytest.mark.parametrize("place", [None, 3, b"run", ["run"]])
+def test_a_place_that_is_none(place):
+    with pytest.raises(InvalidInputError, match=r"is no place|is not a path"):
+        open_store(place)
+
+
 @pytest.mark.parametrize("step", ["x", 1.5, None, -1, True])
 def test_what_is_no_step_to_look_for(store, file, step):
     store.save(file, step=1)

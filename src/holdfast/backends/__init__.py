@@ -43,7 +43,12 @@ def open_backend(
         StorageError: the place cannot be looked at, or the disk that it lies on is not mounted.
     """
     if not isinstance(place, str):
-        return _local(Path(place), storage_options)
+        try:
+            return _local(Path(place), storage_options)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"{place!r} is no place. Nothing was touched. Give a path or a URL."
+            ) from error
     if "::" in place:
         raise InvalidInputError(
             f"{_shown(place)!r} is a chain of filesystems, and checkpoints need one place that "

@@ -168,7 +168,10 @@ class _Worker(Generic[T]):
         self._call = call
         self._results: list[T] = []
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # while the interpreter ends no thread starts: then without deadline
+            self._run()
 
     def result(self) -> T:
         if self._error is not None:

@@ -95,6 +95,11 @@ def outcome(arguments: Sequence[str]) -> Iterator[None]:
             code = _code(type(error))
             notes = [_without(secrets, note) for note in getattr(error, "__notes__", [])]
             _tell(type(error).__name__, _without(secrets, str(error)), notes, as_json)
+        except OSError as error:
+            _tell(
+                "OSError", _without(secrets, f"the output cannot be written: {error}"), (), as_json
+            )
+            code = UNEXPECTED
         except Exception as error:
             if sys.flags.dev_mode:
                 raise
