@@ -1,6 +1,5 @@
 """A real process is killed at every one of its file operations; the next one finds all in order."""
 
-import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -108,15 +107,12 @@ def object_written_under_its_own_name(patch: pytest.MonkeyPatch) -> None:
 
 
 def seal_removed_last(patch: pytest.MonkeyPatch) -> None:
+    def remove(self) -> None:
+        staging.disk.remove(self.directory)
+        (self.root / "manifest.json").unlink(missing_ok=True)
+        staging.Scratch._remove(self)
 
-    def discard(self) -> None:
-        for path in sorted((self.root / "files").rglob("*"), reverse=True):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        staging.disk.remove(self.root)
-        self.lock.release()
-
-    patch.setattr(staging.Draft, "discard", discard)
+    patch.setattr(staging.Draft, "_remove", remove)
 
 
 def recovered_under_another_id(patch: pytest.MonkeyPatch) -> None:

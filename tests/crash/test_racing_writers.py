@@ -33,8 +33,8 @@ def save_until_superseded(
     results.put((acknowledged, superseded))
 
 
-@pytest.mark.parametrize("round", range(3))
-def test_every_acknowledged_save_of_eight_processes_is_there(round: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(3))
+def test_every_acknowledged_save_of_eight_processes_is_there(attempt: int, tmp_path: Path) -> None:
     barrier = CONTEXT.Barrier(PROCESSES)
     results: multiprocessing.Queue[tuple[list[tuple[str, int]], bool]] = CONTEXT.Queue()
     processes = [

@@ -21,6 +21,7 @@ from holdfast import (
     manifest,
     record,
 )
+from holdfast.testing import MemoryBackend
 from holdfast.testing.faults import Fault, FaultBackend
 from tests.store import checks
 from tests.store.checks import committed, steps
@@ -290,6 +291,21 @@ def test_what_can_be_sealed_can_be_published_up_to_the_last_byte(process, offlin
 
 def test_a_draft_that_is_worked_on_is_nobody_elses(tmp_path):
     checks.a_draft_that_is_worked_on_is_nobody_elses(tmp_path)
+
+
+def test_a_forked_child_that_ends_removes_nothing_of_its_parents(process, file):
+    store = process()
+    draft, scratch = store.draft(step=2), store.workspace.scratch()
+    shutil.copy(file, draft.directory)
+
+    def end(inner, acknowledge):
+        draft.discard()
+        scratch.discard()
+
+    in_another_process(MemoryBackend(), end)
+
+    assert scratch.directory.exists()
+    assert store.publish(draft).step == 2
 
 
 def test_a_workspace_holds_what_is_of_others(tmp_path):
