@@ -181,6 +181,24 @@ def test_an_exception_in_the_training_loses_nothing(tmp_path: Path, model: Any) 
     assert [each.metadata["epoch"] for each in ours.store] == [1, 2]
 
 
+def test_a_resume_in_the_next_cell_waits_for_what_the_interrupted_training_still_sends(
+    backend: FailingBackend, store: CheckpointStore, model: Any
+) -> None:
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    backend.opened.clear()
+    with pytest.raises(KeyboardInterrupt):
+        play(model, [ModelCheckpoint(store), Breaks()], [{}] * 2)
+
+    threading.Timer(0.1, backend.opened.set).start()
+    first_epoch = ModelCheckpoint(store).resume(new_model())
+
+    assert first_epoch == 1
+
+
 def test_a_slow_place_leaves_nothing_behind(
     backend: FailingBackend, store: CheckpointStore, tmp_path: Path, model: Any
 ) -> None:
