@@ -63,6 +63,13 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_tests_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:tests|examples)/[^`]+)`", page.read_text())
+
+    assert [each for each in named if not (ROOT / each).exists()] == []
+
+
 def test_every_page_can_be_reached_from_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / link).resolve() for link, _ in LINK.findall(index.read_text())}
