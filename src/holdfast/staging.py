@@ -76,6 +76,7 @@ class Scratch:
         self.root = root
         self.directory = root / _FILES
         self.lock = lock
+        self._pid = os.getpid()
 
     def discard(self) -> bool:
         """
@@ -84,6 +85,8 @@ class Scratch:
         Returns:
             bool: False where the disk did not let go of all of it; the next start removes the rest.
         """
+        if os.getpid() != self._pid:
+            return True  # a forked child that ends: the directory is still its parent's
         try:
             self._remove()
         except OSError:
