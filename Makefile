@@ -26,6 +26,7 @@ suite: .venv/ready
 
 # Kill points and flipped bits, Keras's callbacks beside Holdfast's. Takes some minutes.
 figures: .venv/ready
+	$(BIN)/python -m tests.crash.points
 	$(BIN)/python -m tests.crash.baselines
 
 # What the tests run with, brought up to date.

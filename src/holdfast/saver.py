@@ -27,8 +27,8 @@ from holdfast.errors import (
     SupersededError,
 )
 from holdfast.staging import Draft
-from holdfast.state import Snapshot, State
-from holdfast.store import CheckpointStore, Metadata, Metrics, write_state
+from holdfast.state import Snapshot, State, write_state
+from holdfast.store import CheckpointStore, Metadata, Metrics
 
 #: Seconds that an interpreter's exit waits for what is pending; what is left stays a draft.
 EXIT_SECONDS = 20.0

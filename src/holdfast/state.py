@@ -1,5 +1,6 @@
 """What can be kept: State and Snapshot, and files on a disk as the simplest state."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -121,6 +122,32 @@ class FilesSnapshot:
         for child in self.copy.iterdir():
             shutil.move(child, directory / child.name)
         self._remove()
+
+
+def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
+    """
+    Write a state, or copy a file or directory, into a draft's empty directory.
+
+    Raises:
+        InvalidInputError: it is neither a state nor the path of something that can be kept.
+        StorageError: the workspace failed.
+    """
+    with disk.disk_errors("stage into", directory):
+        if isinstance(state, State):
+            state.snapshot().write_to(directory)
+        elif isinstance(state, str | os.PathLike):
+            if directory.resolve().is_relative_to(Path(state).resolve()):
+                raise InvalidInputError(
+                    f"{os.fspath(state)!r} holds the workspace of this store, and so would be "
+                    "saved into itself; nothing was saved. Save a directory of its own."
+                )
+            copy_files(Path(state), directory)
+        else:
+            raise InvalidInputError(
+                f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
+                "restore(). Nothing was saved. Give the path of a file, or a state such as "
+                "holdfast.keras.KerasState(model)."
+            )
 
 
 def copy_files(source: Path, into: Path) -> None:

@@ -28,7 +28,7 @@ from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import KeepBest, PrunePlan, Rule
 from holdfast.staging import Draft, Scratch, workspace_for
-from holdfast.state import State, copy_files
+from holdfast.state import State, write_state
 from holdfast.writer import Writer
 
 Metrics = Mapping[str, float]
@@ -651,32 +651,6 @@ class CheckpointStore:
 
     def _candidates(self, where: Callable[[Checkpoint], bool] | None) -> Iterator[Checkpoint]:
         return filter(where or (lambda _: True), self._catalog.newest_first())
-
-
-def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
-    """
-    Write a state, or copy a file or directory, into a draft's empty directory.
-
-    Raises:
-        InvalidInputError: it is neither a state nor the path of something that can be kept.
-        StorageError: the workspace failed.
-    """
-    with disk.disk_errors("stage into", directory):
-        if isinstance(state, State):
-            state.snapshot().write_to(directory)
-        elif isinstance(state, str | os.PathLike):
-            if directory.resolve().is_relative_to(Path(state).resolve()):
-                raise InvalidInputError(
-                    f"{os.fspath(state)!r} holds the workspace of this store, and so would be "
-                    "saved into itself; nothing was saved. Save a directory of its own."
-                )
-            copy_files(Path(state), directory)
-        else:
-            raise InvalidInputError(
-                f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
-                "restore(). Nothing was saved. Give the path of a file, or a state such as "
-                "holdfast.keras.KerasState(model)."
-            )
 
 
 def _id(checkpoint: object) -> CheckpointId:

@@ -1,7 +1,5 @@
 """A real process is killed at every one of its file operations; the next one finds all in order."""
 
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,22 +9,16 @@ from holdfast import publishing, removal, staging
 from holdfast.backends.local import LocalBackend
 from holdfast.checkpoint import new_token
 from holdfast.writer import Turn
-from tests.crash import killer, scenes
+from tests.crash import scenes
+from tests.crash.points import HOWS, kill_everywhere, memory
 
-HOWS = ("before", "torn")
 NAMES = [scene.name for scene in scenes.scenes(Path())]
 
 
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """
-    A directory in memory where there is one: a kill loses nothing that was handed to the kernel.
-
-    What a power cut loses is judged by the order of the syncs, elsewhere.
-    """
-    home = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="holdfast-", dir=home) as directory:
-        yield Path(directory)
+@pytest.fixture(name="memory")
+def in_memory() -> Iterator[Path]:
+    with memory() as directory:
+        yield directory
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -41,25 +33,6 @@ def test_a_process_killed_at_any_file_operation_loses_nothing(
 
     assert count >= 10, "the harness saw too few calls to say anything"
     assert not broken, f"{sum(broken.values())} of {count}: {broken.most_common(3)}"
-
-
-def kill_everywhere(scene: scenes.Scene, place: Path, how: killer.How) -> tuple[int, Counter[str]]:
-    """How many points there are, and what was broken at how many of them."""
-    broken: Counter[str] = Counter()
-    count = 0
-    for outcome in killer.points(
-        lambda: scene.act(scene, place),
-        under=scene.under(place),
-        prepare=lambda: scene.prepare(place),
-        how=how,
-    ):
-        count += 1
-        try:
-            scenes.judge(scene, place)
-        except Exception as error:  # whatever is wrong here, the next start is not well
-            where = f"{outcome.struck.kind} {Path(outcome.struck.path).name}"
-            broken[f"{where}: {type(error).__name__}: {error}"] += 1
-    return count, broken
 
 
 def commit_before_upload(patch: pytest.MonkeyPatch) -> None:
