@@ -31,7 +31,7 @@ figures: .venv/ready
 
 # What the tests run with, brought up to date.
 lock:
-	rm -rf .venv/ready && : > tests/constraints.txt
+	rm -rf .venv && : > tests/constraints.txt
 	$(MAKE) .venv/ready
 	$(BIN)/python -m pip freeze --exclude-editable > tests/constraints.txt
 	touch .venv/ready

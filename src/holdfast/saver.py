@@ -278,7 +278,9 @@ class Saver:
                 job = self._waiting.popleft() if self._waiting else None
                 self._again = self._again and job is not None  # the job may fail before its turn
                 self._changed.notify_all()  # there is room again
-            with contextlib.suppress(Exception):  # it is told where it happens; others wait for us
+            # It is told where it happens, and others wait for this thread: nothing may end it, not
+            # even the SystemExit of a callback on a future.
+            with contextlib.suppress(BaseException):
                 self._run(job)
 
     def _run(self, job: _Job | None) -> None:

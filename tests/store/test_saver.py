@@ -671,3 +671,17 @@ def test_what_is_no_store_and_no_bound_is_refused(store):
     for arguments in ({"store": "run"}, {"store": store, "max_pending": 1.5}):
         with pytest.raises(InvalidInputError):
             Saver(**arguments)
+
+
+def test_a_callback_that_wants_to_end_the_thread_ends_no_wait(process, place):
+    def end(_):
+        raise SystemExit
+
+    place.open.clear()
+    saver = Saver(process(on=place.backend))
+    saver.save(Counter(), step=1).add_done_callback(end)
+    place.open.set()
+
+    saver.close()
+
+    assert saver.newest.step == 1
