@@ -278,8 +278,7 @@ class Saver:
                 job = self._waiting.popleft() if self._waiting else None
                 self._again = self._again and job is not None  # the job may fail before its turn
                 self._changed.notify_all()  # there is room again
-            # It is told where it happens, and others wait for this thread: nothing may end it, not
-            # even the SystemExit of a callback on a future.
+            # It is told where it happens, and others wait for this thread: nothing may end it.
             with contextlib.suppress(BaseException):
                 self._run(job)
 
@@ -399,7 +398,8 @@ def _unexpected(error: BaseException) -> PendingSaveError:
 
 
 def _finish(future: "Future[Checkpoint]", outcome: Checkpoint | CheckpointError) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled by its owner, or failed before
+    # Cancelled by its owner, or failed before; or a callback of the owner's wants to end the thread.
+    with contextlib.suppress(InvalidStateError, SystemExit):
         if isinstance(outcome, Checkpoint):
             future.set_result(outcome)
         else:
