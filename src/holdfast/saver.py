@@ -398,7 +398,7 @@ def _unexpected(error: BaseException) -> PendingSaveError:
 
 
 def _finish(future: "Future[Checkpoint]", outcome: Checkpoint | CheckpointError) -> None:
-    # Cancelled by its owner, or failed before; or a callback of the owner's wants to end the thread.
+    # Cancelled by its owner, or failed before; or a callback of his wants to end the thread.
     with contextlib.suppress(InvalidStateError, SystemExit):
         if isinstance(outcome, Checkpoint):
             future.set_result(outcome)
