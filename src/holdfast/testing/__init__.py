@@ -19,3 +19,4 @@ from holdfast.testing.faults import FaultBackend as FaultBackend  # noqa: E402
 from holdfast.testing.memory import MemoryBackend as MemoryBackend  # noqa: E402
 from holdfast.testing.rules import RuleContract as RuleContract  # noqa: E402
 from holdfast.testing.rules import histories as histories  # noqa: E402
+from holdfast.testing.states import StateContract as StateContract  # noqa: E402
