@@ -50,11 +50,22 @@ class StorageError(CheckpointError, OSError):
 
     Attributes:
         errno (int | None): the operating system's number for it, where there is one.
+        lasting (bool): repeating the call will not help before somebody has put something right.
+        retry_after (float | None): seconds until the place wants to be asked again, if it said so.
     """
 
-    def __init__(self, message: str, *, errno: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        lasting: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.errno = errno
+        self.lasting = lasting
+        self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
         # OSError keeps its number outside of what is pickled.

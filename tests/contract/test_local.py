@@ -198,26 +198,24 @@ def test_a_create_that_fails_leaves_nothing(backend, monkeypatch, number, call):
 
 def test_an_upload_that_fails_half_way_leaves_nothing(backend, source, monkeypatch):
     monkeypatch.setattr(os, "link", partial(failing, errno.EXDEV))
-    monkeypatch.setattr(shutil, "copyfileobj", half_a_copy)
 
     with pytest.raises(StorageFull):
-        backend.upload(source, "files/a/model")
+        backend.upload(source, "files/a/model", full_after_the_first_bytes)
 
     assert files_below(backend.root) == []
 
 
-def test_a_download_that_fails_half_way_leaves_no_target(backend, source, tmp_path, monkeypatch):
+def test_a_download_that_fails_half_way_leaves_no_target(backend, source, tmp_path):
     backend.upload(source, "files/a/model")
-    monkeypatch.setattr(shutil, "copyfileobj", half_a_copy)
 
     with pytest.raises(StorageFull):
-        backend.download("files/a/model", tmp_path / "target")
+        backend.download("files/a/model", tmp_path / "target", full_after_the_first_bytes)
 
     assert not (tmp_path / "target").exists()
 
 
-def half_a_copy(source, target, _):
-    target.write(source.read(3))
+def full_after_the_first_bytes(count):
+    assert count
     failing(errno.ENOSPC)
 
 

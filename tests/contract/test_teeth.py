@@ -316,19 +316,21 @@ class StopsAtWhatVanished(LocalBackend):
 
 
 class DeletesOnce(LocalBackend):
-    def delete(self, key):
-        with disk.disk_errors("delete", key):
-            (self.root / key).unlink()
+    def delete(self, *keys):
+        for key in keys:
+            with disk.disk_errors("delete", key):
+                (self.root / key).unlink()
 
 
 class DeletesNothing(LocalBackend):
-    def delete(self, key):
+    def delete(self, *keys):
         pass
 
 
 class DeletesTheDirectory(LocalBackend):
-    def delete(self, key):
-        shutil.rmtree((self.root / key).parent, ignore_errors=True)
+    def delete(self, *keys):
+        for key in keys:
+            shutil.rmtree((self.root / key).parent, ignore_errors=True)
 
 
 MUTANTS = {

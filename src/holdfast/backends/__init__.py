@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(//)?")
 _LOCAL = ("file", "local")
 #: These show what was there before, which a backend never does.
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
+#: The module and the class of the places that have a backend of their own; `open` makes one.
+_OWN: dict[str, tuple[str, str]] = {}
 #: Where the package to install is not called what is imported.
 _PACKAGES = {"smbclient": "smbprotocol", "libarchive": "libarchive-c", "git": "pygit2"}
 
@@ -101,6 +104,8 @@ def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
             "there. Nothing was touched. Give the URL of the place itself."
         )
     url = _checked(scheme, rest)
+    if scheme in _OWN:
+        return _own(scheme, url, options)
 
     from holdfast.backends.fsspec import FsspecBackend, open_filesystem  # noqa: PLC0415
     from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
@@ -111,6 +116,21 @@ def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
         raise InvalidInputError(_missing(scheme, error, known_implementations)) from error
     backend = FsspecBackend(filesystem, root, url)
     return backend if scheme == "memory" else RetryingBackend(backend)
+
+
+def _own(scheme: str, url: str, options: dict[str, Any]) -> Backend:
+    from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
+
+    module, name = _OWN[scheme]
+    try:
+        opened = getattr(import_module(module), name).open(url, options)
+    except ImportError as error:
+        extra = module.rpartition(".")[2]
+        raise InvalidInputError(
+            f"{scheme}:// needs {error.name or 'a library'}: pip install 'holdfast[{extra}]'. "
+            "Nothing was touched."
+        ) from error
+    return RetryingBackend(opened)
 
 
 def _checked(scheme: str, rest: str) -> str:

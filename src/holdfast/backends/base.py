@@ -1,6 +1,6 @@
 """What a place has to be able to do: the six verbs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,35 @@ class Entry:
     modified: datetime | None = None
 
 
+#: Told of a transfer's bytes as they are handed on, so that one that stands still is noticed.
+Moved = Callable[[int], None]
+
+
+def unwatched(count: int) -> None:
+    """Nobody wants to know how many bytes have moved."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """
+    How a place behaves beside the verbs. What it cannot keep is told before it is relied on.
+
+    Attributes:
+        parallel (int): how many calls at once are worth making; a disk gains nothing from several.
+        exclusive (bool): of any number of callers anywhere, one creates a key. Otherwise that holds
+            among the threads of one process only.
+        fresh (bool): a scan shows all that anybody had written before it began. Otherwise it may
+            lag behind for a while.
+        durable (bool): what was written is at the place when the verb returns, and not in a cache
+            that is lost with this machine.
+    """
+
+    parallel: int = 1
+    exclusive: bool = True
+    fresh: bool = True
+    durable: bool = True
+
+
 class Backend(Protocol):
     """
     A place where things are kept, as objects under keys.
@@ -42,11 +71,19 @@ class Backend(Protocol):
     Attributes:
         url (str): what the place is called, without credentials: two backends of one URL are one
             place.
+        traits (Traits): how the place behaves.
     """
 
     @property
     def url(self) -> str:
         """What the place is called, without credentials."""
+
+    @property
+    def traits(self) -> Traits:
+        """How the place behaves beside the verbs."""
+
+    def free_bytes(self) -> int | None:
+        """How many bytes still fit there; None where there is no bound, or the place tells none."""
 
     def create(self, key: str, data: bytes) -> None:
         """
@@ -66,18 +103,25 @@ class Backend(Protocol):
             NotFoundError: the place answered that there is no such key.
         """
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """
         Put a file's content under a key, with bounded memory.
 
+        When it returns the place has confirmed that all bytes are there.
+
         The source is sealed: nobody changes it afterwards, so a backend may keep a hard link to it
         in place of a copy. A key that already holds the same content is fine.
+
+        Parameters:
+            source (Path): the file.
+            key (str): where to.
+            moved (Callable[[int], None]): told of bytes as they are handed on, from any thread.
 
         Raises:
             AlreadyExists: the key is taken by other content, which is unchanged.
         """
 
-    def download(self, key: str, target: Path) -> None:
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """
         Copy an object into a file that does not exist yet, with bounded memory.
 
@@ -99,5 +143,5 @@ class Backend(Protocol):
             after (str): a key, which does not have to exist.
         """
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is missing is fine."""
+    def delete(self, *keys: str) -> None:
+        """Remove objects, in any order; a key that is missing is fine."""

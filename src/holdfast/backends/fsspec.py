@@ -1,30 +1,26 @@
 """Any filesystem that fsspec knows, through its public methods."""
 
 import contextlib
-import errno
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 from fsspec.dircache import DirCache
 
 from holdfast import disk
 from holdfast.backends import tree
-from holdfast.backends.base import Entry
+from holdfast.backends.base import Entry, Moved, Traits, unwatched
+from holdfast.backends.translating import is_bucket_missing, redact, storage_errors
 from holdfast.errors import (
-    AccessDenied,
     AlreadyExists,
-    CheckpointError,
-    DeadlineExceeded,
     InvalidInputError,
     NotFoundError,
     StorageError,
-    StorageFull,
 )
 
 #: Bytes in one range of an object that is read in parts.
@@ -33,14 +29,8 @@ _RANGE_BYTES = 8 * 1024 * 1024
 _CREATING = frozenset({"s3", "s3a", "gs", "gcs"})
 #: Where there are no directories to make, and trying may make a bucket.
 _BUCKETS = _CREATING | {"abfs", "abfss", "adl", "az", "hf", "oci", "oss", "tos", "tosfs", "memory"}
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: Where filesystems put the time of writing in what they tell of an object.
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
-_SECRETS = re.compile(
-    r"(?<=//)[^/@\s]+(?=@)|(?<=\?)[^\s'\")]+|A[KS]IA[A-Z0-9]{12,}|ya29\.[\w.-]+|eyJ[\w-]+\.[\w.-]+"
-    r"|-----BEGIN.*?(-----END[^-]*-----|\Z)",
-    re.DOTALL,
-)
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
@@ -61,7 +51,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         if isinstance(error.__cause__, TypeError | ValueError):
             raise InvalidInputError(
                 f"the storage_options {', '.join(options)} do not fit {url}; nothing was touched. "
-                f"{_redact(str(error.__cause__), options)}"
+                f"{redact(str(error.__cause__), options)}"
             ) from error
         raise
 
@@ -88,6 +78,7 @@ class FsspecBackend:
         self._root = root.rstrip("/")
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else {*fs.protocol}
         self._creates = bool(protocols & _CREATING)
+        self.traits = Traits(exclusive=self._creates)
         self._has_directories = not protocols & _BUCKETS
         # Its open files write and read through one position that all threads share.
         self._in_memory = "memory" in protocols
@@ -98,6 +89,10 @@ class FsspecBackend:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
+
+    def free_bytes(self) -> int | None:
+        """How many bytes still fit there; None where there is no bound, or the place tells none."""
+        return None
 
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
@@ -116,12 +111,12 @@ class FsspecBackend:
         with self._errors("read", key, may_be_missing=True):
             return bytes(self._fs.cat_file(self._path(key)))
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key; what arrived is compared by size."""
         with disk.disk_errors("read", source):
             size = source.stat().st_size
         try:
-            self._put(source, key)
+            self._put(source, key, moved)
         except AlreadyExists:
             with self._errors("compare", key):
                 same = self._has_content_of(source, size, key)
@@ -136,7 +131,7 @@ class FsspecBackend:
                 "committed is untouched. The file is still where it was; save again."
             )
 
-    def download(self, key: str, target: Path) -> None:
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
         with disk.disk_errors("download to", target):
             disk.write_new(target, b"")
@@ -145,9 +140,10 @@ class FsspecBackend:
                 with disk.disk_errors("download to", target), target.open("wb") as file:
                     for part in self._parts(key):
                         file.write(part)
+                        moved(len(part))
             else:
                 with self._errors("download", key, may_be_missing=True):
-                    self._fs.get_file(self._path(key), str(target))
+                    self._fs.get_file(self._path(key), str(target), callback=_Progress(moved))
             with disk.disk_errors("download to", target):
                 disk.sync_file(target)
         except BaseException:
@@ -159,11 +155,12 @@ class FsspecBackend:
         for key, info in tree.walk(self._names, prefix, after):
             yield Entry(key, int(info.get("size") or 0), _modified(info))
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is missing is fine."""
-        gone = self._errors("delete", key, may_be_missing=True)
-        with contextlib.suppress(NotFoundError), gone:
-            self._fs.rm_file(self._path(key))
+    def delete(self, *keys: str) -> None:
+        """Remove objects; a key that is missing is fine."""
+        for key in keys:
+            gone = self._errors("delete", key, may_be_missing=True)
+            with contextlib.suppress(NotFoundError), gone:
+                self._fs.rm_file(self._path(key))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -199,7 +196,7 @@ class FsspecBackend:
         try:
             found: dict[str, Any] = self._fs.info(self._path(key))
         except FileNotFoundError as error:
-            if _is_bucket_missing(error):
+            if is_bucket_missing(error):
                 raise
             return None
         return found
@@ -208,11 +205,11 @@ class FsspecBackend:
         if self._has_directories:
             self._fs.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
 
-    def _put(self, source: Path, key: str) -> None:
+    def _put(self, source: Path, key: str, moved: Moved) -> None:
         path = self._path(key)
         with self._errors("upload", key):
             if self._creates:
-                self._fs.put_file(str(source), path, mode="create")
+                self._fs.put_file(str(source), path, callback=_Progress(moved), mode="create")
                 return
             if self._find(key) is not None:
                 raise FileExistsError(key)
@@ -221,7 +218,7 @@ class FsspecBackend:
                 self._fs.pipe_file(path, source.read_bytes())
                 return
             try:
-                self._fs.put_file(str(source), path)
+                self._fs.put_file(str(source), path, callback=_Progress(moved))
             except Exception:
                 # It was not there when we began, so the part that is there now is ours.
                 with contextlib.suppress(Exception):
@@ -248,102 +245,20 @@ class FsspecBackend:
         return False  # deleted since
 
 
-@contextlib.contextmanager
-def storage_errors(
-    action: str, place: str, options: Mapping[str, Any], *, may_be_missing: bool = False
-) -> Iterator[None]:
-    """
-    Translate what a filesystem throws into our errors, once, without what may be secret in it.
+class _Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
+    """Tells of bytes where fsspec tells of them."""
 
-    Filesystems throw what their clients throw: `OSError` and its kinds, but also `ValueError`,
-    `RuntimeError` and errors of HTTP libraries. So everything but the end of the process is caught.
+    def __init__(self, moved: Moved) -> None:
+        super().__init__()
+        self._moved = moved
 
-    Parameters:
-        action (str): what was tried, as it follows `cannot`.
-        place (str): the URL that it was tried on.
-        options (Mapping[str, Any]): the filesystem's options; their values are cut from messages.
-        may_be_missing (bool): "not found" is an answer, a NotFoundError, and no failure.
-    """
-    failure: Exception
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the kinds are those of any library
-        failure = error
-    else:
-        return
-    text = _redact(f"{type(failure).__name__}: {failure}", options)
-    translated: CheckpointError
-    missing = isinstance(failure, FileNotFoundError) and not _is_bucket_missing(failure)
-    if may_be_missing and missing:
-        translated = NotFoundError(f"there is no {place}")
-    else:
-        kind, cure = _reaction(failure)
-        message = f"cannot {action} {place}: {text}. What is committed is untouched. {cure}"
-        translated = kind(message, errno=_errno(failure))
-    chain = list(_chain(failure))
-    if any(_redact(f"{link} {link.args}", options) != f"{link} {link.args}" for link in chain):
-        raise translated from None  # with its cause the secret would be shown
-    raise translated from failure
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        self._moved(inc)
 
-
-def _reaction(error: Exception) -> tuple[type[StorageError], str]:
-    codes = {code for link in _chain(error) for code in _codes(link)}
-    if isinstance(error, FileExistsError) or "PreconditionFailed" in codes:
-        return AlreadyExists, "What lies there is unchanged."
-    if isinstance(error, PermissionError) or codes & {401, 403}:
-        return AccessDenied, "Grant the right or renew the credentials, then repeat the call."
-    if getattr(error, "errno", None) in _FULL:
-        return StorageFull, "Make room there, or on this machine, then repeat the call."
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded, "Whether it took effect is unknown; the call may be repeated."
-    return StorageError, "The call may be repeated."
-
-
-def _errno(error: Exception) -> int | None:
-    number = getattr(error, "errno", None)
-    if number is None and isinstance(error, FileNotFoundError):
-        return errno.ENOENT  # filesystems leave it out
-    return number if isinstance(number, int) else None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _codes(error: BaseException) -> tuple[object, object]:
-    """What the server answered: botocore's code, and an HTTP status."""
-    response = getattr(error, "response", None)
-    code = response.get("Error", {}).get("Code") if isinstance(response, Mapping) else None
-    return code, getattr(error, "status", getattr(error, "code", None))
-
-
-def _is_bucket_missing(error: BaseException) -> bool:
-    """Whether "not found" speaks of the whole place, which is never the same as an empty one."""
-    return any(
-        "NoSuchBucket" in _codes(link) or "bucket does not exist" in str(link)
-        for link in _chain(error)
-    )
-
-
-def _redact(text: str, options: Mapping[str, Any]) -> str:
-    for secret in sorted(_texts(options), key=len, reverse=True):
-        text = text.replace(secret, "…")
-    return _SECRETS.sub("…", text)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a filesystem's options, however deep; short ones are no secrets."""
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, str) and len(value) >= 6:
-        yield value
+    def absolute_update(self, value: int) -> None:
+        self._moved(value - self.value)
+        super().absolute_update(value)
 
 
 def _name(info: Mapping[str, Any]) -> str:

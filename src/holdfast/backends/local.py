@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from holdfast import disk, layout
 from holdfast.backends import mounts, tree
-from holdfast.backends.base import Entry
+from holdfast.backends.base import Entry, Moved, Traits, unwatched
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 
 #: Bytes in one read of a copy.
@@ -68,6 +68,7 @@ class LocalBackend:
     ) -> None:
         self.root = _resolve(root)
         self.url = f"file://{self.root}"
+        self.traits = Traits()
         self._refuse_absent = refuse_absent
         self._disk: tuple[int, Path] | None = None  # its device and mount point, once seen
         with disk.disk_errors("look at", self.root):
@@ -81,6 +82,14 @@ class LocalBackend:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r})"
+
+    def free_bytes(self) -> int | None:
+        """How many bytes this user may still write to the disk."""
+        with disk.disk_errors("look at", self.root):
+            for place in (self.root, *self.root.parents):
+                if place.exists():
+                    return shutil.disk_usage(place).free
+        return None
 
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
@@ -96,7 +105,7 @@ class LocalBackend:
         with disk.disk_errors("read", place), _open(place) as file:
             return file.read()
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key: a link to it on the same disk, else a copy."""
         target = self._place(key)
         with disk.disk_errors("read", source):
@@ -105,17 +114,17 @@ class LocalBackend:
                     os.utime(source)  # an object is as old as its upload, for a sweep by age
             disk.sync_file(source)
         with disk.disk_errors("upload to", target):
-            if self._put(target, lambda: _link_or_copy(source, target)):
+            if self._put(target, lambda: _link_or_copy(source, target, moved)):
                 return
             if not _same_content(source, target):
                 raise AlreadyExists(f"{target} has other content, which is unchanged.")
 
-    def download(self, key: str, target: Path) -> None:
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
         place = self._place(key)
         read, write = disk.disk_errors("read", place), disk.disk_errors("download to", target)
         with read, _open(place) as file, write:
-            _copy(file, target)
+            _copy(file, target, moved)
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -130,23 +139,10 @@ class LocalBackend:
                 yield Entry(key, status.st_size, _modified(status))
         self._look()  # a disk that went away in between looks as if all else had been deleted
 
-    def delete(self, key: str) -> None:
-        """Remove an object, and the directories that it leaves empty; a missing key is fine."""
-        place = self._place(key)
-        top = self.root / key.partition("/")[0]
-        with disk.disk_errors("delete", place):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                place.unlink()
-            directory = place.parent
-            while directory.is_relative_to(top) and directory != top:
-                try:
-                    directory.rmdir()
-                except FileNotFoundError:
-                    pass
-                except OSError:
-                    break  # something else lies there, or we may not
-                directory = directory.parent
-            self._sync(directory)
+    def delete(self, *keys: str) -> None:
+        """Remove objects, and the directories that they leave empty; a missing key is fine."""
+        for key in keys:
+            self._delete(key)
 
     def _place(self, key: str) -> Path:
         """Where a key lies; refuses what could lead outside the root."""
@@ -164,6 +160,23 @@ class LocalBackend:
                         "may lead anywhere. Nothing was touched. Put the directory itself there."
                     )
         return self.root / key
+
+    def _delete(self, key: str) -> None:
+        place = self._place(key)
+        top = self.root / key.partition("/")[0]
+        with disk.disk_errors("delete", place):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                place.unlink()
+            directory = place.parent
+            while directory.is_relative_to(top) and directory != top:
+                try:
+                    directory.rmdir()
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    break  # something else lies there, or we may not
+                directory = directory.parent
+            self._sync(directory)
 
     def _look(self) -> None:
         """Make sure that the root is on the disk where it was first seen, if it was seen yet."""
@@ -305,7 +318,7 @@ def _has_one_name(source: Path) -> bool:
     return source.lstat().st_nlink == 1
 
 
-def _link_or_copy(source: Path, target: Path) -> bool:
+def _link_or_copy(source: Path, target: Path, moved: Moved) -> bool:
     if _has_one_name(source):
         try:
             os.link(source, target)
@@ -323,7 +336,7 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
     def write(temporary: Path) -> None:
         with _open(source) as file:
-            _copy(file, temporary)
+            _copy(file, temporary, moved)
 
     return _name_new(target, write)
 
@@ -341,12 +354,14 @@ def _open(place: Path) -> BinaryIO:
     return file
 
 
-def _copy(file: BinaryIO, target: Path) -> None:
+def _copy(file: BinaryIO, target: Path, moved: Moved) -> None:
     """Copy into a new file, durably; of a copy that failed nothing is left."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(file, copy, _BLOCK_BYTES)
+            while block := file.read(_BLOCK_BYTES):
+                copy.write(block)
+                moved(len(block))
             copy.flush()
             os.fsync(copy.fileno())
     except BaseException:

@@ -1,14 +1,17 @@
 """Deadlines and repetition around a backend that works over a network."""
 
 import errno
+import os
 import random as randomness
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from holdfast.backends.base import Backend, Entry
+from holdfast import disk, layout
+from holdfast.backends.base import Backend, Entry, Moved, Traits, unwatched
 from holdfast.errors import (
     AccessDenied,
     AlreadyExists,
@@ -19,6 +22,8 @@ from holdfast.errors import (
 
 #: Seconds for one small call with all its tries, and for one page of a scan.
 _DEADLINE_S = 30.0
+#: Seconds after which a transfer is given up of which not one byte has moved.
+_STANDSTILL_S = 60.0
 #: How often one call is tried.
 _TRIES = 6
 #: Seconds of the longest first pause; it doubles with each try. How long a pause really is, is
@@ -28,6 +33,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _FINAL = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 #: A page of a scan ends with so many entries, or after so many seconds: slow progress is progress.
 _PAGE_ENTRIES, _PAGE_S = 1000, 1.0
+#: How many keys are deleted in one call, so that each ends by the deadline.
+_BATCH_KEYS = 200
 
 T = TypeVar("T")
 
@@ -41,7 +48,8 @@ class RetryingBackend:
     called compares what lies there.
 
     The deadline holds over the client too: a call that does not come back is left to a thread of
-    its own, and may still take effect later. `upload` and `download` have no deadline.
+    its own, and may still take effect later. `upload` and `download` may take as long as they like,
+    while bytes move; after a minute of standstill they are given up too.
 
     Parameters:
         inner (Backend): does the work.
@@ -78,6 +86,15 @@ class RetryingBackend:
         """What the place is called, without credentials."""
         return self.inner.url
 
+    @property
+    def traits(self) -> Traits:
+        """How the place behaves beside the verbs."""
+        return self.inner.traits
+
+    def free_bytes(self) -> int | None:
+        """How many bytes still fit there; None where there is no bound, or the place tells none."""
+        return self._within_deadline("ask for the space", self.inner.free_bytes)
+
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
         self._within_deadline(f"create {key}", lambda: self.inner.create(key, data))
@@ -86,13 +103,35 @@ class RetryingBackend:
         """All bytes of a small object."""
         return self._within_deadline(f"read {key}", lambda: self.inner.read(key))
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key."""
-        self._repeat(lambda: self.inner.upload(source, key))
 
-    def download(self, key: str, target: Path) -> None:
+        def attempt() -> None:
+            self._while_it_moves(
+                f"upload {key}", moved, lambda note: self.inner.upload(source, key, note)
+            )
+
+        self._repeat(attempt)
+
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
-        self._repeat(lambda: self.inner.download(key, target))
+        with disk.disk_errors("download to", target):
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+        def attempt() -> None:
+            # A name for each try: one that was given up may still write, or clean up after itself.
+            part = target.with_name(layout.PARTIAL + disk.new_name())
+            try:
+                self._while_it_moves(
+                    f"download {key}", moved, lambda note: self.inner.download(key, part, note)
+                )
+                with disk.disk_errors("download to", target):
+                    part.rename(target)
+            finally:
+                part.unlink(missing_ok=True)
+
+        self._repeat(attempt)
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -119,9 +158,32 @@ class RetryingBackend:
             yield from page
             last = page[-1].key if page else last
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is missing is fine."""
-        self._within_deadline(f"delete {key}", lambda: self.inner.delete(key))
+    def delete(self, *keys: str) -> None:
+        """Remove objects; a key that is missing is fine."""
+        for start in range(0, len(keys), _BATCH_KEYS):
+            batch = keys[start : start + _BATCH_KEYS]
+            self._within_deadline(f"delete {batch[0]}", partial(self.inner.delete, *batch))
+
+    def _while_it_moves(self, action: str, moved: Moved, transfer: Callable[[Moved], None]) -> None:
+        last = self._clock()
+        given_up = False
+
+        def note(count: int) -> None:
+            nonlocal last
+            if given_up:  # it came back after all, and nobody waits for it any more
+                raise StorageError(f"the attempt to {action} was given up.")
+            last = self._clock()
+            moved(count)
+
+        worker = _Worker(lambda: transfer(note), name=f"holdfast {action}")
+        while not self._wait(worker.done, max(0.0, last + _STANDSTILL_S - self._clock())):
+            if self._clock() - last >= _STANDSTILL_S:
+                given_up = True
+                raise DeadlineExceeded(
+                    f"cannot {action} in {self.url}: nothing has moved for {_STANDSTILL_S:.0f} "
+                    "seconds. What is committed is untouched. The call may be repeated."
+                )
+        worker.result()
 
     def _within_deadline(self, action: str, call: Callable[[], T]) -> T:
         end = self._clock() + _DEADLINE_S
@@ -145,10 +207,10 @@ class RetryingBackend:
             except (AccessDenied, AlreadyExists, StorageFull):
                 raise
             except StorageError as error:
-                if error.errno in _FINAL:
+                if error.errno in _FINAL or error.lasting:
                     raise
                 longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tried - 1))
-                pause = self._random() * longest
+                pause = max(self._random() * longest, error.retry_after or 0.0)
                 if self._clock() + pause >= end:
                     error.add_note(f"It was tried {tried} times within the deadline.")
                     raise

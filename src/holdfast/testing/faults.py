@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from holdfast.backends.base import Backend, Entry
+from holdfast.backends.base import Backend, Entry, Moved, Traits, unwatched
 from holdfast.errors import StorageError
 
 Verb = Literal["create", "read", "upload", "download", "scan", "delete"]
@@ -76,6 +77,15 @@ class FaultBackend:
         """The place of the inner backend."""
         return self.inner.url
 
+    @property
+    def traits(self) -> Traits:
+        """How the inner place behaves."""
+        return self.inner.traits
+
+    def free_bytes(self) -> int | None:
+        """How many bytes still fit there; None where there is no bound, or the place tells none."""
+        return self.inner.free_bytes()
+
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
         self._call("create", key, lambda: self._put(key, lambda: self.inner.create(key, data)))
@@ -84,13 +94,17 @@ class FaultBackend:
         """All bytes of a small object."""
         return self._call("read", key, lambda: self.inner.read(key))
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key."""
-        self._call("upload", key, lambda: self._put(key, lambda: self.inner.upload(source, key)))
 
-    def download(self, key: str, target: Path) -> None:
+        def put() -> None:
+            self._put(key, lambda: self.inner.upload(source, key, moved))
+
+        self._call("upload", key, put)
+
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
-        self._call("download", key, lambda: self.inner.download(key, target))
+        self._call("download", key, lambda: self.inner.download(key, target, moved))
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -99,9 +113,10 @@ class FaultBackend:
             raise before
         return self._listed(prefix, after, late)
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is missing is fine."""
-        self._call("delete", key, lambda: self.inner.delete(key))
+    def delete(self, *keys: str) -> None:
+        """Remove objects, each as a call of its own, since a batch may end in the middle."""
+        for key in keys:
+            self._call("delete", key, partial(self.inner.delete, key))
 
     def _listed(self, prefix: str, after: str, late: BaseException | None) -> Iterator[Entry]:
         with self._lock:

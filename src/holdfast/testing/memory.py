@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast import disk
-from holdfast.backends.base import Entry
+from holdfast.backends.base import Entry, Moved, Traits, unwatched
 from holdfast.errors import AlreadyExists, NotFoundError
 
 
@@ -20,9 +20,14 @@ class MemoryBackend:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.url = f"memory-{disk.new_name()}://"
+        self.traits = Traits()
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self._clock = clock
         self._lock = threading.Lock()
+
+    def free_bytes(self) -> int | None:
+        """How many bytes still fit there; None where there is no bound, or the place tells none."""
+        return None
 
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
@@ -38,19 +43,21 @@ class MemoryBackend:
         except KeyError:
             raise NotFoundError(f"there is no {key}") from None
 
-    def upload(self, source: Path, key: str) -> None:
+    def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key."""
         with disk.disk_errors("read", source):
             data = source.read_bytes()
         with self._lock:
             if self.objects.setdefault(key, (data, self._clock()))[0] != data:
                 raise AlreadyExists(f"{key} exists with other content, which is unchanged.")
+        moved(len(data))
 
-    def download(self, key: str, target: Path) -> None:
+    def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
         data = self.read(key)
         with disk.disk_errors("write", target):
             disk.write_new(target, data)
+        moved(len(data))
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -62,7 +69,8 @@ class MemoryBackend:
             ]
         return iter(sorted(found, key=lambda entry: entry.key))
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is missing is fine."""
+    def delete(self, *keys: str) -> None:
+        """Remove objects; a key that is missing is fine."""
         with self._lock:
-            self.objects.pop(key, None)
+            for key in keys:
+                self.objects.pop(key, None)
