@@ -190,6 +190,128 @@ def test_a_call_that_hangs_is_left_at_the_deadline(verb, place, tmp_path):
     go_on.set()
 
 
+@pytest.mark.parametrize("verb", ["upload", "download"])
+def test_a_transfer_that_stands_still_for_a_minute_is_given_up(verb, place, tmp_path):
+    world = World(draw=0.0)
+    world.hanging = True
+    go_on = threading.Event()
+    backend = world.around(Slowly(place, go_on.wait))
+
+    with pytest.raises(DeadlineExceeded, match=r"60 seconds.*untouched"):
+        VERBS[verb](backend, tmp_path)
+
+    assert world.now == 1000.0 + 6 * 60
+    go_on.set()
+    assert not (tmp_path / "target").exists()
+
+
+class Trickling:
+    """A transfer that moves a byte every fifty seconds, ten in all, and may be told to go on."""
+
+    url = "trickling://"
+
+    def __init__(self, world):
+        self.world = world
+        self.moved = []
+
+    def upload(self, source, key, moved):
+        for _ in range(10):
+            self.world.now += 50.0
+            moved(1)
+
+    def download(self, key, target, moved):
+        self.upload(None, key, moved)
+        target.write_bytes(b"x" * 10)
+
+
+def test_a_slow_transfer_that_moves_meets_no_deadline(tmp_path):
+    world = World()
+    backend = world.around(Trickling(world))
+    counts = []
+
+    backend.upload(tmp_path / "source", "files/a", counts.append)
+    backend.download("files/a", tmp_path / "target", counts.append)
+
+    assert sum(counts) == 20
+    assert world.now == 2000.0
+
+
+def test_a_transfer_that_was_given_up_ends_when_it_comes_back(place, tmp_path):
+    world = World(draw=0.0)
+    world.hanging = True
+    go_on, ended = threading.Event(), threading.Event()
+    told = []
+
+    class Late:
+        url = "late://"
+
+        def download(self, key, target, moved):
+            go_on.wait()
+            try:
+                moved(1)
+            finally:
+                ended.set()
+
+    with pytest.raises(DeadlineExceeded):
+        world.around(Late()).download("files/a", tmp_path / "target", told.append)
+    go_on.set()
+
+    assert ended.wait(10)
+    assert told == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "source"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_lasting_failure_is_not_repeated(verb, place, tmp_path):
+    world = World()
+    faults = FaultBackend(place, [Fault(1, error=partial(StorageError, lasting=True))])
+
+    with pytest.raises(StorageError):
+        VERBS[verb](world.around(faults), tmp_path)
+
+    assert (len(faults.calls), world.slept) == (1, [])
+
+
+def test_a_place_that_says_when_is_asked_again_then(place):
+    world = World(draw=0.0)
+    faults = FaultBackend(place, [Fault(1, error=partial(StorageError, retry_after=7.0))])
+
+    world.around(faults).read("manifests/a")
+
+    assert world.slept == [7.0]
+
+
+def test_a_place_that_wants_to_be_asked_after_the_deadline_is_not(place):
+    world = World(draw=0.0)
+    faults = FaultBackend(place, [Fault(1, error=partial(StorageError, retry_after=60.0))])
+
+    with pytest.raises(StorageError):
+        world.around(faults).read("manifests/a")
+
+    assert (len(faults.calls), world.slept) == (1, [])
+
+
+def test_many_keys_are_deleted_in_batches_with_a_deadline_each():
+    place = MemoryBackend()
+    keys = [f"files/{number:04d}" for number in range(1001)]
+    for key in keys:
+        place.create(key, b"")
+    world, batches = World(), []
+
+    class Batched:
+        url = "batched://"
+
+        def delete(self, *some):
+            world.now += 29.0
+            batches.append(len(some))
+            place.delete(*some)
+
+    world.around(Batched()).delete(*keys)
+
+    assert batches == [200, 200, 200, 200, 200, 1]
+    assert place.objects == {}
+
+
 def test_a_hanging_call_does_not_keep_the_process_from_ending(place, tmp_path):
     world = World()
     world.hanging = True
