@@ -9,6 +9,7 @@ from holdfast.backends.base import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointId
 from holdfast.errors import CheckpointWarning, FormatError, NotFoundError, StorageError
 from holdfast.manifest import Tombstone
+from holdfast.parallel import in_parallel
 
 #: How often the newest may be removed between a listing and its read before that is an error.
 _LOOKS = 10
@@ -93,9 +94,12 @@ class Catalog:
                 readable.
             StorageError: the place failed; what is there is unknown.
         """
+        return self._newest_first(whole=False)
+
+    def _newest_first(self, *, whole: bool) -> Iterator[Checkpoint]:
         for _ in range(_LOOKS):
             with contextlib.suppress(_NewestGoneError):
-                yield from self._listed()
+                yield from self._listed(whole=whole)
                 return
         raise StorageError(
             f"{self._backend.url} changes faster than it can be read: {_LOOKS} times what was "
@@ -103,10 +107,13 @@ class Catalog:
             "call may be repeated; if this repeats, its listings lag behind."
         )
 
-    def _listed(self) -> Iterator[Checkpoint]:
+    def _listed(self, *, whole: bool) -> Iterator[Checkpoint]:
         unreadable: FormatError | None = None
         found = gone = False
-        for id in reversed(self.ids()):
+        ids = self.ids()
+        if whole:
+            self._read_ahead(ids)
+        for id in reversed(ids):
             new = id not in self._known
             try:
                 what = self.read(id)
@@ -142,7 +149,7 @@ class Catalog:
         Raises:
             FormatError, StorageError: as `newest_first`.
         """
-        return list(self.newest_first())[::-1]
+        return list(self._newest_first(whole=True))[::-1]
 
     def records(self) -> dict[CheckpointId, Checkpoint | Tombstone | FormatError]:
         """
@@ -153,7 +160,9 @@ class Catalog:
             StorageError: the place failed; what is there is unknown.
         """
         found: dict[CheckpointId, Checkpoint | Tombstone | FormatError] = {}
-        for id in self.ids():
+        ids = self.ids()
+        self._read_ahead(ids)
+        for id in ids:
             try:
                 found[id] = self.read(id)
             except NotFoundError:
@@ -163,6 +172,18 @@ class Catalog:
                     raise
                 found[id] = error
         return found
+
+    def _read_ahead(self, ids: list[CheckpointId]) -> None:
+        """Read what was not read yet, several at once where the place gains by it."""
+
+        def read(id: CheckpointId) -> None:
+            with contextlib.suppress(NotFoundError, FormatError):  # whoever asks for it is told
+                self.read(id)
+
+        at_once = self._backend.traits.parallel
+        if at_once > 1:
+            unread = [id for id in ids if id not in self._known]
+            in_parallel(read, reversed(unread), at_once=at_once)
 
     def _is_there(self, checkpoint: CheckpointId) -> bool:
         try:

@@ -11,6 +11,7 @@ from holdfast.backends.base import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import CorruptionError, FormatError, NotFoundError, StorageFull
 from holdfast.manifest import Tombstone
+from holdfast.parallel import in_parallel
 from holdfast.staging import Scratch, Workspace
 
 #: How often a file is fetched before the difference is believed to lie in the store.
@@ -74,8 +75,11 @@ def fetch(checkpoint: Checkpoint, backend: Backend, workspace: Workspace) -> Scr
     scratch = workspace.scratch()
     try:
         _check_room(checkpoint, scratch.directory)
-        for file in checkpoint.files:
-            _fetch_file(checkpoint, file, backend, scratch.directory / file.path)
+        in_parallel(
+            lambda file: _fetch_file(checkpoint, file, backend, scratch.directory / file.path),
+            checkpoint.files,
+            at_once=backend.traits.parallel,
+        )
     except BaseException:
         scratch.discard()
         raise

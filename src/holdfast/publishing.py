@@ -16,6 +16,7 @@ from holdfast.errors import (
     StorageError,
     SupersededError,
 )
+from holdfast.parallel import in_parallel
 from holdfast.staging import Draft, first_session
 from holdfast.writer import Turn, Writer
 
@@ -236,11 +237,14 @@ def _check_draft(draft: Draft, checkpoint: Checkpoint) -> None:
 
 def _upload(draft: Draft, checkpoint: Checkpoint, backend: Backend) -> None:
     wanted = {layout.file_key(checkpoint.id, file.path): file for file in checkpoint.files}
-    for key, file in wanted.items():
+
+    def upload(key: str) -> None:
         try:
-            backend.upload(draft.directory / file.path, key)
+            backend.upload(draft.directory / wanted[key].path, key)
         except AlreadyExists as error:
             raise AttemptLostError from error
+
+    in_parallel(upload, wanted, at_once=backend.traits.parallel)
     sizes = {entry.key: entry.size for entry in backend.scan(layout.files_prefix(checkpoint.id))}
     for key, file in wanted.items():
         if sizes.get(key) != file.size:

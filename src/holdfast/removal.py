@@ -63,8 +63,7 @@ class Remover:
             for pinned, names in self.pins().items()
             if name in names and id in (None, pinned)
         ]
-        for pinned in freed:
-            self._backend.delete(layout.pin_key(name, pinned))
+        self._backend.delete(*(layout.pin_key(name, pinned) for pinned in freed))
         return freed
 
     def prune(
@@ -135,8 +134,7 @@ class Remover:
             gone += [entry.key for entry in partial if _is_old(entry, older_than, now)]
         gone += self._marks_and_pins_of_nothing()
         if not dry_run:
-            for key in gone:
-                self._backend.delete(key)
+            self._backend.delete(*gone)
         return sorted(gone)
 
     def _finish_earlier_prunes(self) -> None:
@@ -169,8 +167,7 @@ class Remover:
 
     def _remove_files_and_marks(self, id: CheckpointId) -> None:
         for prefix in (layout.files_prefix(id), layout.doomed_prefix(id)):
-            for entry in list(self._backend.scan(prefix)):
-                self._backend.delete(entry.key)
+            self._backend.delete(*[entry.key for entry in self._backend.scan(prefix)])
 
     def _fenced(self, id: CheckpointId, writer: str) -> bool:
         """Make sure that an attempt cannot commit any more; False if it has."""

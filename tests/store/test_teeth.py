@@ -342,7 +342,7 @@ def what_is_gone_was_the_last(patch):
 
 
 def an_older_one_stands_in_for_the_newest(patch):
-    def listed(self):
+    def listed(self, *, whole):
         for id in reversed(self.ids()):
             with contextlib.suppress(NotFoundError):
                 if isinstance(found := self.read(id), Checkpoint):
