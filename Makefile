@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite figures lock clean
+.PHONY: demo test lint types suite figures extras lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -29,6 +29,14 @@ figures: .venv/ready
 	$(BIN)/python -m tests.crash.points
 	$(BIN)/python -m tests.crash.baselines
 
+# Every extra installed beside TensorFlow, Keras and PyTorch, from nothing and unpinned, and all of
+# them imported. Takes some minutes and gigabytes.
+extras:
+	rm -rf .venv-extras && $(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install --quiet '.[dev]' torch
+	HOLDFAST_TEST_BESIDE=torch .venv-extras/bin/python -m pytest tests/test_install.py
+	rm -rf .venv-extras
+
 # What the tests run with, brought up to date.
 lock:
 	rm -rf .venv && : > tests/constraints.txt
@@ -44,4 +52,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-extras .mypy_cache .ruff_cache .pytest_cache .hypothesis
