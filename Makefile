@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite figures extras lock clean
+.PHONY: demo test lint types suite figures bench-transfers extras lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -28,6 +28,10 @@ suite: .venv/ready
 figures: .venv/ready
 	$(BIN)/python -m tests.crash.points
 	$(BIN)/python -m tests.crash.baselines
+
+# Upload and download beside plain filesystems, boto3 and the rclone client. Takes some minutes.
+bench-transfers: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.transfers
 
 # Every extra installed beside TensorFlow, Keras and PyTorch, from nothing and unpinned, and all of
 # them imported. Takes some minutes and gigabytes.

@@ -4,6 +4,8 @@ Train a network on real images, kill it in the middle of a save, and let it resu
 Run it with `make demo`, or, where `holdfast[tensorflow]` and scikit-learn are installed, with
 `python examples/kill_and_resume.py`. It takes about two minutes on two cores.
 
+With `--place URL` the checkpoints go anywhere else, such as s3://bucket/demo; nothing else changes.
+
 Three processes train the same convolutional network on scikit-learn's handwritten digits:
 
   1. one that is killed with SIGKILL while it saves,
@@ -35,45 +37,48 @@ ENVIRONMENT = {
 SAVED_BEFORE_THE_KILL = 3
 
 
-def main() -> None:
+def main(place: str | None) -> None:
     """Play the three processes, and show what each did."""
     with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as directory:
-        store, journal = Path(directory) / "run", Path(directory) / "journal"
+        here = Path(directory)
+        journal = here / "journal"
         journal.mkdir()
+        # Where drafts are staged for a place that is no directory.
+        ENVIRONMENT["XDG_CACHE_HOME"] = os.environ["XDG_CACHE_HOME"] = str(here / "cache")
+        store, other = f"{place or directory}/run", f"{place or directory}/uninterrupted"
 
         heading("1. Train, and be killed with SIGKILL in the middle of a save")
-        train_and_kill(store, journal)
+        train_and_kill(store, journal, here)
 
         heading("2. What the killed process left")
-        show_remains(store)
+        show_remains(store, here)
 
         heading("3. Start the same script again")
         run(training(store, journal, "second"))
 
         heading("4. The checkpoints")
-        holdfast("ls", str(store), "--metric", "val_accuracy", "--metric", "val_loss")
-        holdfast("verify", str(store), "--deep")
+        holdfast("ls", store, "--metric", "val_accuracy", "--metric", "val_loss")
+        holdfast("verify", store, "--deep")
 
         heading("5. The same run, never interrupted")
-        other = Path(directory) / "uninterrupted"
         run(training(other, journal, "alone"))
 
         heading("6. What it came to")
         conclude(journal)
 
 
-def train_and_kill(store: Path, journal: Path) -> None:
-    """Start the training, watch the store from outside, and kill while a save is under way."""
+def train_and_kill(store: str, journal: Path, here: Path) -> None:
+    """Start the training, watch it from outside, and kill while a save is under way."""
     with (journal / "first.log").open("wb") as log:
         command = training(store, journal, "first")
         process = subprocess.Popen(command, env=ENVIRONMENT, stderr=log)
-    settled = False
+    saved, saving = 0, False
     while process.poll() is None:
-        saving = sum(unfinished(store).values())
-        saved = len(list(store.glob("manifests/*.json")))
-        settled = settled or (saved >= SAVED_BEFORE_THE_KILL and not saving)
-        if settled and saving:  # the next save has begun
+        before, saving = saving, bool(unfinished(here))
+        if saving and saved >= SAVED_BEFORE_THE_KILL:  # the next save has begun
             process.send_signal(signal.SIGKILL)
+        elif before and not saving:
+            saved += 1
         time.sleep(0.0005)
     if process.returncode != -signal.SIGKILL:
         print((journal / "first.log").read_text(), file=sys.stderr)
@@ -81,22 +86,23 @@ def train_and_kill(store: Path, journal: Path) -> None:
     print(f"\nkilled: exit code {process.returncode} (SIGKILL) while the next save was under way")
 
 
-def unfinished(store: Path) -> dict[Path, int]:
+def unfinished(here: Path) -> dict[Path, int]:
     """The files of a save that is not committed yet, with their bytes."""
     files = {}
-    for folder, _, names in os.walk(store / ".workspace"):
-        for path in [Path(folder, name) for name in names]:
-            with contextlib.suppress(FileNotFoundError):  # it was committed while we looked
-                files[path] = path.stat().st_size
+    for workspace in (here / "run" / ".workspace", here / "cache"):
+        for folder, _, names in os.walk(workspace):
+            for path in [Path(folder, name) for name in names]:
+                with contextlib.suppress(FileNotFoundError):  # it was committed while we looked
+                    files[path] = path.stat().st_size
     return {path: size for path, size in files.items() if "files" in path.parts}
 
 
-def show_remains(store: Path) -> None:
+def show_remains(store: str, here: Path) -> None:
     """The committed checkpoints are whole, and the torn one is none."""
-    for path, size in unfinished(store).items():
-        print(f"in the workspace: {path.relative_to(store)}, {size:,} bytes")
-    holdfast("ls", str(store), "--metric", "val_accuracy")
-    holdfast("verify", str(store), "--deep")
+    for path, size in unfinished(here).items():
+        print(f"in the workspace: {path.relative_to(here)}, {size:,} bytes")
+    holdfast("ls", store, "--metric", "val_accuracy")
+    holdfast("verify", store, "--deep")
 
 
 def conclude(journal: Path) -> None:
@@ -185,9 +191,9 @@ def fingerprint(model: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def training(store: Path, journal: Path, name: str) -> list[str]:
+def training(store: str, journal: Path, name: str) -> list[str]:
     """The command that trains."""
-    return [sys.executable, __file__, "--train", str(store), str(journal / f"{name}.json")]
+    return [sys.executable, __file__, "--train", store, str(journal / f"{name}.json")]
 
 
 def holdfast(*arguments: str) -> None:
@@ -218,8 +224,9 @@ def check(condition: object, otherwise: str = "a command failed") -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--train", nargs=2, metavar=("STORE", "JOURNAL"), help=argparse.SUPPRESS)
+    parser.add_argument("--place", help="where to keep the checkpoints, such as s3://bucket/demo")
     arguments = parser.parse_args()
     if arguments.train:
         train(arguments.train[0], Path(arguments.train[1]))
     else:
-        main()
+        main(arguments.place)
