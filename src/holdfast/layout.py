@@ -5,6 +5,7 @@ Where things lie in a store; no other module spells a key.
     files/<id>/<path>         the checkpoint's own files, as the framework wrote them
     pins/<name>/<id>          empty; its existence protects
     doomed/<id>.<token>       empty; a prune in progress
+    .probe/write              a small text; whoever wrote it has tried whether it may write here
 
 What is read back from a listing is parsed by the functions here. A name that does not parse is
 somebody else's: it is neither followed nor removed.
@@ -21,6 +22,12 @@ FILES = "files/"
 PINS = "pins/"
 DOOMED = "doomed/"
 
+#: What is written to see how a place behaves, and is no part of the store.
+PROBES = ".probe/"
+
+#: Created before a training begins, to see whether that is possible; it stays.
+PROBE = f"{PROBES}write"
+
 #: In a local store, the directory that drafts are staged in; no part of the store itself.
 WORKSPACE = ".workspace"
 
@@ -29,7 +36,14 @@ PARTIAL = "~"
 
 #: Every name that may lie at the root of a store.
 TOP_LEVEL = frozenset(
-    [MANIFESTS.rstrip("/"), FILES.rstrip("/"), PINS.rstrip("/"), DOOMED.rstrip("/"), WORKSPACE]
+    [
+        MANIFESTS.rstrip("/"),
+        FILES.rstrip("/"),
+        PINS.rstrip("/"),
+        DOOMED.rstrip("/"),
+        PROBES.rstrip("/"),
+        WORKSPACE,
+    ]
 )
 
 _PART = re.compile(r"(?!-)[A-Za-z0-9._\-+=,@]{1,128}")
@@ -118,6 +132,16 @@ def parse_doomed_key(key: str) -> CheckpointId | None:
     if not key.startswith(DOOMED):
         return None
     return CheckpointId.parse(key.removeprefix(DOOMED).partition(".")[0])
+
+
+def probe_prefix(token: str) -> str:
+    """What the keys of one examination of a place begin with."""
+    return f"{PROBES}{token}/"
+
+
+def is_left_by_probe(key: str) -> bool:
+    """Whether this is what an examination wrote and had no right, or no time, to remove."""
+    return key.startswith(PROBES) and key != PROBE
 
 
 def is_partial(key: str) -> bool:

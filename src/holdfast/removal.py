@@ -5,6 +5,7 @@ import dataclasses
 from datetime import datetime, timedelta
 
 from holdfast import layout, manifest
+from holdfast.backends import arrival
 from holdfast.backends.base import Backend, Entry
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import Checkpoint, CheckpointId, new_token
@@ -73,7 +74,7 @@ class Remover:
         Remove what the rule does not keep, the manifest first and then its files.
 
         The rule sees the good checkpoints only. One that lacks a file, or has one of another size,
-        counts as nothing and is left alone.
+        counts as nothing and is left alone, and so is one that a mounted Drive has yet to send.
 
         Raises:
             InvalidInputError: the rule keeps nothing; nothing was removed.
@@ -129,9 +130,13 @@ class Remover:
                 dry_run or self._fenced(id, writer)
             ):
                 gone += [entry.key for entry in entries]
-        for prefix in (layout.MANIFESTS, layout.PINS, layout.DOOMED):
-            partial = [each for each in self._backend.scan(prefix) if layout.is_partial(each.key)]
-            gone += [entry.key for entry in partial if _is_old(entry, older_than, now)]
+        for prefix in (layout.MANIFESTS, layout.PINS, layout.DOOMED, layout.PROBES):
+            gone += [
+                entry.key
+                for entry in self._backend.scan(prefix)
+                if (layout.is_partial(entry.key) or layout.is_left_by_probe(entry.key))
+                and _is_old(entry, older_than, now)
+            ]
         gone += self._marks_and_pins_of_nothing()
         if not dry_run:
             self._backend.delete(*gone)
@@ -152,7 +157,16 @@ class Remover:
                 sizes.get(layout.file_key(checkpoint.id, file.path)) == file.size
                 for file in checkpoint.files
             )
+            and self._outlives_this_machine(checkpoint)
         ]
+
+    def _outlives_this_machine(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is at the place: one in a mount's cache counts as nothing yet."""
+        if self._backend.traits.durable:
+            return True
+        id = checkpoint.id
+        files = (layout.file_key(id, file.path) for file in checkpoint.files)
+        return arrival.have_arrived(self._backend.url, [layout.manifest_key(id), *files])
 
     def _remove(self, id: CheckpointId) -> bool:
         mark = layout.doomed_key(id, new_token())

@@ -287,6 +287,15 @@ class Workspace:
                         drafts.extend(_reopened(Scratch(root, lock)))
         return [draft for _, draft in sorted(drafts, key=itemgetter(0))]
 
+    def sealed(self) -> int:
+        """How many sealed drafts lie here, whoever works on them; nothing is touched."""
+        with disk.disk_errors("look into the workspace", self.path):
+            try:
+                roots = [path for path in self.path.iterdir() if self._is_ours(path.name)]
+            except FileNotFoundError:
+                return 0
+            return sum((root / _SEAL).exists() for root in roots)
+
     def _is_ours(self, name: str) -> bool:
         return name.startswith(self._ours) and bool(_NAME.fullmatch(name.removeprefix(self._ours)))
 

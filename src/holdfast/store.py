@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from holdfast import disk, layout, publishing
-from holdfast.backends import open_backend
+from holdfast.backends import arrival, open_backend
 from holdfast.backends.base import Backend
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import Checkpoint, CheckpointId, check_step
@@ -24,6 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.fetching import Report, fetch, report
 from holdfast.manifest import check_metadata, check_metrics
+from holdfast.preflight import Preflight, examine, tell
 from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import KeepBest, PrunePlan, Rule
@@ -41,6 +42,7 @@ def open_store(
     retention: Rule | None = None,
     workspace: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    preflight: bool = False,
 ) -> "CheckpointStore":
     """
     Open the checkpoints of a training run; the place need not exist yet.
@@ -55,14 +57,20 @@ def open_store(
         workspace (str | os.PathLike | None): a local directory for drafts and downloads. By
             default it lies inside a local store, and in this user's cache for any other place.
         storage_options (Mapping[str, Any] | None): handed on to the fsspec filesystem.
+        preflight (bool): prove at once that a save can succeed, as `CheckpointStore.preflight`.
+            A `Saver` and the Keras callback do that by themselves.
 
     Raises:
         InvalidInputError: the place is no place, or its library is not installed.
         StorageError: the place lies on a mount that is not there.
+        others: with `preflight`, as `CheckpointStore.preflight`.
     """
     backend = open_backend(place, storage_options)
     _warn_of_other_files(backend.url)
-    return CheckpointStore(backend, retention=retention, workspace=workspace)
+    store = CheckpointStore(backend, retention=retention, workspace=workspace)
+    if preflight:
+        store.preflight()
+    return store
 
 
 class CheckpointStore:
@@ -114,6 +122,27 @@ class CheckpointStore:
         return f"CheckpointStore({self.url!r})"
 
     # ------------------------------------------------------------------ save
+
+    def preflight(self) -> Preflight:
+        """
+        Prove that a save can succeed here, before anything is trained.
+
+        It stages nothing, lists the store, and creates and reads one small object, which stays;
+        that is about four requests. What the place cannot promise is a warning, once in a process.
+
+        Returns:
+            Preflight: what was found.
+
+        Raises:
+            AccessDenied: a right is missing; the text says which.
+            StorageFull: the newest checkpoint would not fit once more, here or in the workspace.
+            FormatError: the store is of a newer format.
+            InvalidInputError: the workspace is no directory, somebody else's, or open to others.
+            StorageError: the place or the workspace failed.
+        """
+        found = examine(self._backend, self._catalog, self.workspace)
+        tell(found)
+        return found
 
     def save(
         self,
@@ -434,6 +463,34 @@ class CheckpointStore:
         if checkpoint is not None and not checked.checked:
             raise NotFoundError(f"{found} was removed while it was verified.")
         return checked
+
+    def wait_for_drive(
+        self,
+        checkpoint: Checkpoint | str | None = None,
+        *,
+        timeout: timedelta = timedelta(minutes=10),
+    ) -> Checkpoint:
+        """
+        Wait until a checkpoint that was saved onto a mounted Google Drive is in Drive.
+
+        The mount keeps what is written in this machine's cache and sends it later.
+
+        Parameters:
+            checkpoint (Checkpoint | str | None): which one, or its id; None takes the newest.
+            timeout (timedelta): how long to wait.
+
+        Returns:
+            Checkpoint: the one whose manifest and files have all arrived.
+
+        Raises:
+            InvalidInputError: the store is on no mount of Drive, or on one that does not tell.
+            DeadlineExceeded: some had not arrived in time; nothing is lost by that.
+            NotFoundError, FormatError, StorageError: as `restore`.
+        """
+        found = self._newest() if checkpoint is None else self._find(checkpoint)
+        files = (layout.file_key(found.id, file.path) for file in found.files)
+        arrival.wait_until_in_drive(self.url, [layout.manifest_key(found.id), *files], timeout)
+        return found
 
     # ------------------------------------------------------------------- pin
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import disk
-from holdfast.backends import local, mounts, tree
+from holdfast.backends import arrival, local, mounts, naming, tree
+from holdfast.backends.base import Traits
 from holdfast.backends.local import LocalBackend
 from holdfast.errors import (
     AccessDenied,
@@ -74,7 +75,7 @@ class TestWithOnlyExclusiveCreation(LocalContract):
     @pytest.fixture
     def backend(self, tmp_path, monkeypatch):
         monkeypatch.setattr(os, "link", partial(failing, errno.EPERM))
-        monkeypatch.setattr(local, "_rename", partial(failing, errno.EINVAL))
+        monkeypatch.setattr(naming, "rename", partial(failing, errno.EINVAL))
         return LocalBackend(tmp_path / "store")
 
     @pytest.mark.skip(reason="a file that is being named is empty for a moment")
@@ -580,6 +581,87 @@ def test_a_scan_that_loses_its_disk_half_way_fails(backend, tmp_path):
 
     with pytest.raises(StorageError, match="is gone"):
         list(scan)
+
+
+TABLE = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+22 21 0:40 / /content/gdrive rw,nosuid - fuse.drive drive rw,user_id=0
+23 21 0:41 / /home/me/my\\040files rw shared:2 master:1 - fuse.sshfs me@host: rw
+24 21 0:42 / /data rw - nfs4 nas:/x rw
+25 24 8:2 / /data/scratch rw - xfs /dev/sdb1 rw
+26 21 0:43 / /merged rw - fuse.mergerfs a:b rw
+27 21 0:44 / /usb rw - fuseblk /dev/sdc1 rw
+28 21 0:45 / /plain rw - fuse something rw
+29 21 0:46 / /twice rw - ext4 /dev/sdd1 rw
+30 29 0:47 / /twice rw - cifs //nas/x rw
+31 21 0:48 / /torn
+"""
+NOTHING = Traits(exclusive=False, fresh=False, durable=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "traits"),
+    [
+        ("/home/me/run", "ext4", Traits()),
+        ("/content/gdrive", "fuse.drive", NOTHING),
+        ("/content/gdrive/MyDrive/run", "fuse.drive", NOTHING),
+        ("/content/gdrives", "ext4", Traits()),
+        ("/home/me/my files/run", "fuse.sshfs", NOTHING),
+        ("/data/run", "nfs4", Traits(fresh=False)),
+        ("/data/scratch/run", "xfs", Traits()),
+        ("/merged/run", "fuse.mergerfs", Traits()),
+        ("/usb/run", "fuseblk", Traits()),
+        ("/plain/run", "fuse", NOTHING),
+        ("/twice/run", "cifs", Traits(fresh=False)),
+        ("/torn/run", "ext4", Traits()),
+    ],
+)
+def test_what_a_mount_can_be_relied_on_for_is_told_by_its_kind(path, kind, traits, tmp_path):
+    table = tmp_path / "mountinfo"
+    table.write_text(TABLE)
+
+    assert mounts.kind(Path(path), table) == kind
+    assert mounts.traits(Path(path), table) == traits
+
+
+@pytest.mark.parametrize(
+    ("path", "on_drive"),
+    [
+        ("/content/drive/MyDrive/run", True),
+        ("/content/gdrive/MyDrive/run", True),
+        ("/Users/me/Library/CloudStorage/GoogleDrive-me@example.org/My Drive/run", True),
+        ("/Users/me/Library/CloudStorage/OneDrive/run", False),
+        ("/home/me/my files/run", False),
+        ("/content/run", False),
+    ],
+)
+def test_drive_is_known_by_its_place_or_by_its_client(path, on_drive, tmp_path):
+    table = tmp_path / "mountinfo"
+    table.write_text(TABLE)
+
+    assert mounts.is_on_drive(Path(path), table) is on_drive
+
+
+def test_drive_on_macos_that_is_not_there_is_refused(tmp_path):
+    root = tmp_path / "Library/CloudStorage/GoogleDrive-me@example.org/My Drive/run"
+
+    with pytest.raises(StorageError, match="does not exist"):
+        mounts.refuse_absent(root, is_mount=mounted())
+    root.parents[1].mkdir(parents=True)
+    mounts.refuse_absent(root, is_mount=mounted())
+
+
+def test_without_a_table_nothing_is_known_of_a_mount_and_a_disk_is_a_disk(tmp_path):
+    assert mounts.kind(Path("/data"), tmp_path / "none") == ""
+    assert mounts.traits(Path("/data"), tmp_path / "none") == Traits()
+
+
+def test_what_no_mount_tells_is_taken_to_have_arrived(backend):
+    backend.create("manifests/a", b"a")
+
+    assert arrival.have_arrived(backend.url, ["manifests/a"])
+    assert arrival.have_arrived("memory://run", ["manifests/a"])
+    assert not arrival.have_arrived(backend.url, ["manifests/gone"])
 
 
 def test_this_machine_s_own_mounts_are_known():

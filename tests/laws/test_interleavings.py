@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.backends.base import Traits
 from tests.laws import interleaved
 from tests.laws.scheduler import Baton, every_schedule
 
@@ -56,6 +57,7 @@ class Letters:
     """A backend on which every call leaves a letter."""
 
     url = "letters://"
+    traits = Traits()
 
     def __init__(self):
         self.left = ""

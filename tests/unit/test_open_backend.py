@@ -89,14 +89,17 @@ def test_a_place_on_a_network_has_deadlines_and_repetition():
 
     assert isinstance(backend, RetryingBackend)
     assert backend.url == "elsewhere://bucket/run"
-    assert (backend.inner._fs.key, backend.inner._root) == ("k", "/bucket/run")
+    with backend.inner._clients.one() as filesystem:
+        assert filesystem.key == "k"
+    assert backend.inner._root == "/bucket/run"
     assert "canary" not in repr(backend)
 
 
 def test_each_backend_has_a_filesystem_of_its_own():
     one, other = open_backend("memory://a"), open_backend("memory://a")
 
-    assert one._fs is not other._fs
+    with one._clients.one() as ones, other._clients.one() as others:
+        assert ones is not others
 
 
 @pytest.mark.parametrize("place", ["", "   ", "file://", "s3://", "s3:///"])
@@ -143,9 +146,11 @@ def test_options_for_a_directory_are_refused_by_name_only(tmp_path):
 
 
 def test_a_missing_library_is_named_with_its_cure(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("holdfast.backends.s3")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "s3fs", None)
 
-    with pytest.raises(InvalidInputError, match=r"s3:// needs s3fs: pip install s3fs"):
+    with pytest.raises(InvalidInputError, match=r"s3:// needs s3fs: pip install 'holdfast\[s3\]'"):
         open_backend("s3://bucket/run")
 
 

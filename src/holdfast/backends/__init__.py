@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from holdfast.backends import mounts
 from holdfast.backends.base import Backend
 from holdfast.backends.local import LocalBackend
 from holdfast.errors import InvalidInputError
@@ -17,7 +18,15 @@ _LOCAL = ("file", "local")
 #: These show what was there before, which a backend never does.
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 #: The module and the class of the places that have a backend of their own; `open` makes one.
-_OWN: dict[str, tuple[str, str]] = {}
+_OWN: dict[str, tuple[str, str]] = {
+    "gcs": ("holdfast.backends.gcs", "GcsBackend"),
+    "gdrive": ("holdfast.backends.gdrive", "GdriveBackend"),
+    "gs": ("holdfast.backends.gcs", "GcsBackend"),
+    "s3": ("holdfast.backends.s3", "S3Backend"),
+    "s3a": ("holdfast.backends.s3", "S3Backend"),
+    "sftp": ("holdfast.backends.sftp", "SftpBackend"),
+    "ssh": ("holdfast.backends.sftp", "SftpBackend"),
+}
 #: Where the package to install is not called what is imported.
 _PACKAGES = {"smbclient": "smbprotocol", "libarchive": "libarchive-c", "git": "pygit2"}
 
@@ -85,7 +94,16 @@ def _local(path: Path | str, storage_options: Mapping[str, Any] | None) -> Backe
             f"were {', '.join(map(repr, storage_options))}. Nothing was touched. Leave them out, "
             "or give the URL that they are meant for."
         )
-    return LocalBackend(path)
+    given = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - asks no disk
+    if mounts.is_on_drive(given):
+        mounts.refuse_hanging(given)
+    backend = LocalBackend(path)
+    if not mounts.is_on_drive(backend.root):
+        return backend
+
+    from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
+
+    return RetryingBackend(backend)  # its client hangs, and fails now and then
 
 
 def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
@@ -107,23 +125,26 @@ def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
     if scheme in _OWN:
         return _own(scheme, url, options)
 
-    from holdfast.backends.fsspec import FsspecBackend, open_filesystem  # noqa: PLC0415
+    from holdfast.backends.fsspec import FsspecBackend  # noqa: PLC0415
     from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
 
     try:
-        filesystem, root = open_filesystem(url, options)
+        backend = FsspecBackend.open(url, options)
     except ImportError as error:
         raise InvalidInputError(_missing(scheme, error, known_implementations)) from error
-    backend = FsspecBackend(filesystem, root, url)
     return backend if scheme == "memory" else RetryingBackend(backend)
 
 
 def _own(scheme: str, url: str, options: dict[str, Any]) -> Backend:
+    from fsspec.config import conf  # noqa: PLC0415
+
     from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
 
     module, name = _OWN[scheme]
     try:
-        opened = getattr(import_module(module), name).open(url, options)
+        # As fsspec does for its own: from FSSPEC_S3_… and its configuration files.
+        whole = {**conf.get(scheme, {}), **options}
+        opened = getattr(import_module(module), name).open(url, whole)
     except ImportError as error:
         extra = module.rpartition(".")[2]
         raise InvalidInputError(

@@ -1,39 +1,22 @@
 """A directory on a disk of this machine, or on one that is mounted here."""
 
 import contextlib
-import ctypes
-import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from holdfast import disk, layout
-from holdfast.backends import mounts, tree
-from holdfast.backends.base import Entry, Moved, Traits, unwatched
+from holdfast.backends import mounts, naming, tree
+from holdfast.backends.base import Entry, Moved, unwatched
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 
 #: Bytes in one read of a copy.
 _BLOCK_BYTES = 1024 * 1024
-#: How a mount says that it has no such call, or not for these two names. FUSE answers EPERM to link
-#: and EINVAL to renameat2.
-_UNSUPPORTED = frozenset(
-    {
-        errno.EPERM,
-        errno.EINVAL,
-        errno.ENOSYS,
-        errno.ENOTSUP,
-        errno.EOPNOTSUPP,
-        errno.EMLINK,
-        errno.EXDEV,
-    }
-)
-#: renameat2(2): paths are relative to the current directory, and a taken name is an error.
-_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 #: How often a directory is made anew that somebody else's delete takes away as empty.
 _TRIES = 10
 
@@ -43,9 +26,10 @@ class LocalBackend:
     Objects as files below a directory, which is made by the first write.
 
     A file gets its name by `link`, once its content is durable, so a name is never seen with part
-    of its content, and of many callers one gets it. Where a mount has no `link` (FUSE, so a mounted
-    Google Drive) `renameat2` does it, and where there is none either, whoever creates the name
-    exclusively renames the content over it: there the file may be seen empty for a moment.
+    of its content, and of many callers one gets it. Where a mount has no `link` (FUSE) `renameat2`
+    does it, and where there is none either, whoever creates the name exclusively renames the
+    content over it: there the file may be seen empty for a moment. On a mounted Google Drive, where
+    no call keeps another machine out, those of this machine take turns, and the moment is spared.
 
     Links below the directory are not followed. `.workspace` in it is no part of the store.
 
@@ -68,7 +52,8 @@ class LocalBackend:
     ) -> None:
         self.root = _resolve(root)
         self.url = f"file://{self.root}"
-        self.traits = Traits()
+        self.traits = mounts.traits(self.root)
+        self._on_drive = mounts.is_on_drive(self.root)
         self._refuse_absent = refuse_absent
         self._disk: tuple[int, Path] | None = None  # its device and mount point, once seen
         with disk.disk_errors("look at", self.root):
@@ -96,7 +81,7 @@ class LocalBackend:
         target = self._place(key)
         with disk.disk_errors("create", target):
             write = partial(disk.write_new, data=data)
-            if not self._put(target, lambda: _name_new(target, write)):
+            if not self._put(target, lambda: naming.name_new(target, write, self._ways())):
                 raise AlreadyExists(f"{target} exists already; what lies there is unchanged.")
 
     def read(self, key: str) -> bytes:
@@ -114,7 +99,7 @@ class LocalBackend:
                     os.utime(source)  # an object is as old as its upload, for a sweep by age
             disk.sync_file(source)
         with disk.disk_errors("upload to", target):
-            if self._put(target, lambda: _link_or_copy(source, target, moved)):
+            if self._put(target, lambda: _link_or_copy(source, target, moved, self._ways())):
                 return
             if not _same_content(source, target):
                 raise AlreadyExists(f"{target} has other content, which is unchanged.")
@@ -157,7 +142,8 @@ class LocalBackend:
                 if place.is_symlink():
                     raise StorageError(
                         f"{place} is a link, and links in a store are not followed, since they "
-                        "may lead anywhere. Nothing was touched. Put the directory itself there."
+                        "may lead anywhere. Nothing was touched. Put the directory itself there.",
+                        lasting=True,
                     )
         return self.root / key
 
@@ -189,7 +175,8 @@ class LocalBackend:
                     raise StorageError(
                         f"{self.root} is gone: its disk is no longer mounted, or the directory was "
                         "removed. Nothing was touched. Mount it and repeat the call, or open the "
-                        "store anew."
+                        "store anew.",
+                        lasting=True,
                     ) from None
                 self._refuse_absent(self.root)
                 return
@@ -202,7 +189,8 @@ class LocalBackend:
                 raise StorageError(
                     f"{self.root} now lies on another disk than when it was opened: the one "
                     f"mounted at {seen[1]} is gone, or another was mounted over it. What "
-                    "was saved there is safe. Mount it as it was, then repeat the call."
+                    "was saved there is safe. Mount it as it was, then repeat the call.",
+                    lasting=True,
                 )
             self._disk = (device, mounts.mount_point(self.root))
 
@@ -240,6 +228,9 @@ class LocalBackend:
         self._look()  # had the disk gone in between, this would lie where it was mounted
         return done
 
+    def _ways(self) -> Sequence[naming.Way]:
+        return naming.ways(on_drive=self._on_drive)
+
     def _sync(self, directory: Path) -> None:
         """
         Make the names in a directory durable, and its own, up to the root.
@@ -263,62 +254,12 @@ def _resolve(root: Path | str) -> Path:
         raise InvalidInputError(f"{root!r} is not a path: {error}. Nothing was touched.") from error
 
 
-def _name_new(target: Path, write: Callable[[Path], None]) -> bool:
-    """Write a file under a temporary name and give it its own; False if that is taken."""
-    temporary = target.with_name(layout.PARTIAL + disk.new_name())
-    try:
-        write(temporary)
-        for name in (_link, _rename, _claim):
-            try:
-                name(temporary, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _UNSUPPORTED or name is _claim:
-                    raise
-            else:
-                return True
-    finally:
-        temporary.unlink(missing_ok=True)
-    raise AssertionError("the last way either names the file or raises")
-
-
-def _link(temporary: Path, target: Path) -> None:
-    try:
-        os.link(temporary, target)
-    except OSError:
-        # Over a network the reply can be lost after the link was made, or the client's own repeat
-        # meets its own link. The second link of a name that only we know is proof.
-        if temporary.lstat().st_nlink != 2:
-            raise
-
-
-def _rename(temporary: Path, target: Path) -> None:
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:  # another system, or a C library before glibc 2.28
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    old, new = os.fsencode(temporary), os.fsencode(target)
-    if rename(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(target))
-
-
-def _claim(temporary: Path, target: Path) -> None:
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-    try:
-        temporary.rename(target)  # over our own claim: nobody else has a right to this name
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-
-
 def _has_one_name(source: Path) -> bool:
     """Whether nobody can write to the file under another name."""
     return source.lstat().st_nlink == 1
 
 
-def _link_or_copy(source: Path, target: Path, moved: Moved) -> bool:
+def _link_or_copy(source: Path, target: Path, moved: Moved, ways: Sequence[naming.Way]) -> bool:
     if _has_one_name(source):
         try:
             os.link(source, target)
@@ -327,7 +268,7 @@ def _link_or_copy(source: Path, target: Path, moved: Moved) -> bool:
         except OSError as error:
             if os.path.lexists(target) and os.path.samestat(source.lstat(), target.lstat()):
                 return True  # made, and the reply was lost
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in naming.UNSUPPORTED:
                 raise
         else:
             return True
@@ -338,7 +279,7 @@ def _link_or_copy(source: Path, target: Path, moved: Moved) -> bool:
         with _open(source) as file:
             _copy(file, temporary, moved)
 
-    return _name_new(target, write)
+    return naming.name_new(target, write, ways)
 
 
 def _open(place: Path) -> BinaryIO:
@@ -350,7 +291,7 @@ def _open(place: Path) -> BinaryIO:
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise StorageError(f"{place} is not a file. Nothing was touched. Remove it.")
+        raise StorageError(f"{place} is not a file. Nothing was touched. Remove it.", lasting=True)
     return file
 
 
