@@ -16,7 +16,7 @@ FLOORS = [
     "manifest",
     "retention writer backends",
     "staging catalog",
-    "publishing removal fetching",
+    "publishing removal fetching preflight",
     "store",
     "saver",
     "cli keras testing",

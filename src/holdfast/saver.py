@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Literal, Self
 
-from holdfast import disk
+from holdfast import disk, preflight
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import (
     CheckpointError,
@@ -58,6 +58,10 @@ class Saver:
     staged stays in the workspace, a warning says how old the newest durable checkpoint is, and it
     is sent before the next save.
 
+    The first saver of a process for a place proves that a save can succeed there, as
+    `CheckpointStore.preflight` does. A missing right or a full disk is raised at once; where the
+    place only cannot be reached just now, `on_error` decides.
+
     Use it as a context manager, or call `close`.
 
     Parameters:
@@ -67,6 +71,11 @@ class Saver:
         on_error (str): `warn` goes on training when a save failed; `raise` raises
             `PendingSaveError` at the next save.
         clock (Callable[[], datetime]): gives the time that ages are counted from.
+
+    Raises:
+        InvalidInputError: an argument is wrong; nothing was touched.
+        AccessDenied, StorageFull, FormatError, StorageError: no save can succeed, as
+            `CheckpointStore.preflight`.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class Saver:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         _check(store, max_pending, on_error)
+        preflight.once(store.url, store.preflight, on_error=on_error)
         self.store = store
         self.newest: Checkpoint | None = None
         """The newest checkpoint that this saver has made durable."""

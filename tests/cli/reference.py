@@ -46,7 +46,7 @@ def _lines() -> Iterator[str]:
     yield "What a command has to say is on stdout; remarks, warnings and errors are on stderr."
     yield "Text that came from a store is printed with control characters escaped."
     yield "No command runs stored code or loads a model library."
-    yield "A store that is a local directory has to exist for every command but `push`."
+    yield "A store that is a local directory has to exist, but for `push` and `doctor`."
     yield ""
     yield "With `--json` stdout is one JSON document, described below, whose keys stay."
     yield "An error is then one line of JSON, the last on stderr:"

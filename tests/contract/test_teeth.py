@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from holdfast import disk
-from holdfast.backends import local
+from holdfast.backends import naming
 from holdfast.backends.base import Entry
 from holdfast.backends.fsspec import FsspecBackend
 from holdfast.backends.local import LocalBackend
@@ -399,7 +399,8 @@ def test_a_listing_from_fsspec_s_own_cache_is_caught(tmp_path):
             return FsspecBackend(Caching(auto_mkdir=True), str(tmp_path / "store"), "caching://")
 
     backend = CachedContract().another(None)
-    backend._fs.dircache.use_listings_cache = True
+    with backend._clients.one() as filesystem:
+        filesystem.dircache.use_listings_cache = True
 
     with pytest.raises(AssertionError):
         CachedContract().test_a_scan_never_comes_from_a_cache(backend)
@@ -473,7 +474,7 @@ def only_claims(monkeypatch):
         raise OSError(errno.EINVAL, "no such call here")
 
     no_links(monkeypatch)
-    monkeypatch.setattr(local, "_rename", rename)
+    monkeypatch.setattr(naming, "rename", rename)
 
 
 def all_calls(monkeypatch):

@@ -7,12 +7,40 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from holdfast import CheckpointStore, CheckpointWarning, Files, KeepLast, Saver
+from holdfast import CheckpointStore, CheckpointWarning, Files, KeepLast, Saver, layout
+from holdfast.backends.base import Backend
 from holdfast.backends.local import LocalBackend
 from holdfast.writer import Writer
 
 RULE = KeepLast(2)
 ANY_AGE = timedelta(0)
+
+
+class Disk:
+    """A store in a directory of this machine."""
+
+    def backend(self, place: Path) -> Backend:
+        """The place of the store, as a process that has just started opens it."""
+        return LocalBackend(place / "store")
+
+    def workspace(self, place: Path) -> Path:
+        return place / "store" / ".workspace"
+
+    def keep(self, template: Path) -> None:
+        """Remember what lies in the store; here the directory itself is copied."""
+
+    def put_back(self, place: Path) -> None:
+        """Make the store what was remembered, and nothing else."""
+
+    def objects(self, place: Path) -> dict[str, bytes]:
+        """What really lies in the store, looked at behind its back."""
+        root = place / "store"
+        found = {path.relative_to(root): path for path in root.rglob("*") if path.is_file()}
+        return {
+            str(key): path.read_bytes()
+            for key, path in found.items()
+            if key.parts[0] != ".workspace"
+        }
 
 
 @dataclass
@@ -30,6 +58,7 @@ class Scene:
         before: what else is done to the store beforehand.
         retention: whether the store prunes after a save.
         elsewhere: whether drafts are staged on another filesystem.
+        medium: what the store lies on.
     """
 
     name: str
@@ -41,6 +70,7 @@ class Scene:
     before: Callable[["Scene", Path], object] = lambda scene, place: None
     retention: bool = False
     elsewhere: Path | None = None
+    medium: Disk = field(default_factory=Disk)
     template: Path = field(default=Path(), repr=False)
 
     def under(self, place: Path) -> list[Path]:
@@ -50,14 +80,14 @@ class Scene:
     def open(self, place: Path) -> CheckpointStore:
         """A handle as another process would have it: a writer of its own."""
         return CheckpointStore(
-            LocalBackend(place / "store"),
+            self.medium.backend(place),
             retention=RULE if self.retention else None,
             workspace=self.workspace(place),
             writer=Writer(),
         )
 
     def workspace(self, place: Path) -> Path:
-        return self.elsewhere or place / "store" / ".workspace"
+        return self.elsewhere or self.medium.workspace(place)
 
     def build(self, template: Path) -> None:
         """Make the store that every kill starts from."""
@@ -69,6 +99,7 @@ class Scene:
             write_model(template / "model", step)
             store.save(template / "model", step=step)
         self.before(self, template)
+        self.medium.keep(template)
 
     def prepare(self, place: Path) -> None:
         """Put a fresh copy of that store in place."""
@@ -76,6 +107,7 @@ class Scene:
         shutil.copytree(self.template, place)
         if self.elsewhere:
             shutil.rmtree(self.elsewhere, ignore_errors=True)
+        self.medium.put_back(place)
 
 
 def write_model(directory: Path, step: int) -> None:
@@ -129,26 +161,23 @@ def judge(scene: Scene, place: Path) -> None:
 
 
 def assert_nothing_left_over(scene: Scene, store: CheckpointStore, place: Path) -> None:
-    """Every file in the store is a manifest, named by one, or a pin on one."""
-    root = place / "store"
+    """Every object in the store is a manifest, named by one, a pin on one, or the probe."""
     workspace = scene.workspace(place)
     leftover = sorted(workspace.iterdir()) if workspace.exists() else []
     assert not leftover, f"in the workspace: {[str(path) for path in leftover]}"
+    found = scene.medium.objects(place)
     named = {
         f"files/{checkpoint.id}/{file.path}" for checkpoint in store for file in checkpoint.files
     }
     pins = {f"pins/{name}/{id}" for name, ids in store.pins().items() for id in ids}
-    found = {
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.is_file() and ".workspace" not in path.parts
-    }
-    strange = {path for path in found - named - pins if not path.startswith("manifests/")}
+    known = named | pins | {layout.PROBE}
+    strange = {key for key in found.keys() - known if not key.startswith("manifests/")}
     assert not strange, f"left over: {sorted(strange)}"
-    assert named <= found
+    assert named <= found.keys()
     ids = {str(checkpoint.id) for checkpoint in store}
-    for path in (root / "manifests").iterdir():
-        assert path.stem in ids or b'"tombstone"' in path.read_bytes(), f"left over: {path}"
+    for key, content in found.items():
+        is_manifest = not key.startswith("manifests/") or Path(key).stem in ids
+        assert is_manifest or b'"tombstone"' in content, f"left over: {key}"
 
 
 # The operations.
@@ -207,8 +236,11 @@ def _restore(scene: Scene, place: Path) -> None:
 
 def _leave_files(scene: Scene, place: Path) -> None:
     """The files of an attempt that was killed before its commit."""
+    write_model(place / "model", 35)
+    backend = scene.medium.backend(place)
     for id in ("0001-000000000035-00000001", "0001-000000000036-00000002"):
-        write_model(place / "store" / "files" / id, 35)
+        for path in (path for path in (place / "model").rglob("*") if path.is_file()):
+            backend.upload(path, f"files/{id}/{path.relative_to(place / 'model')}")
 
 
 def _leave_draft(scene: Scene, place: Path) -> None:

@@ -52,6 +52,12 @@ def no_patience(monkeypatch):
     monkeypatch.setattr("holdfast.saver.PATIENCE_SECONDS", 0)
 
 
+@pytest.fixture(autouse=True)
+def no_preflight(monkeypatch):
+    """What is asked of a place before the first save is tried in its own tests."""
+    monkeypatch.setattr("holdfast.preflight.once", lambda *_, **__: None)
+
+
 @pytest.fixture
 def place(backend):
     place = Place(backend)

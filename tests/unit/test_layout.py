@@ -303,5 +303,25 @@ def test_an_unfinished_file_is_known_by_its_name(key):
     assert not layout.is_partial(key.replace("~", "x~"))
 
 
-def test_the_root_of_a_store_has_five_names():
-    assert {"manifests", "files", "pins", "doomed", ".workspace"} == layout.TOP_LEVEL
+def test_the_root_of_a_store_has_six_names():
+    assert {
+        "manifests",
+        "files",
+        "pins",
+        "doomed",
+        ".probe",
+        ".workspace",
+    } == layout.TOP_LEVEL
+
+
+def test_what_a_probe_is_called_is_no_key_of_a_store_or_of_another_probe():
+    one, other = layout.probe_prefix("one") + "a", layout.probe_prefix("other") + "a"
+
+    assert len({layout.PROBE, one, other}) == 3
+    assert [layout.is_left_by_probe(key) for key in (layout.PROBE, one)] == [False, True]
+    for key in (layout.PROBE, one):
+        layout.check_paths([key])
+        assert layout.parse_file_key(key) is None
+        assert layout.parse_manifest_key(key) is None
+        assert layout.parse_pin_key(key) is None
+        assert layout.parse_doomed_key(key) is None

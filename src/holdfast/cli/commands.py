@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from holdfast.checkpoint import Checkpoint, CheckpointId
 from holdfast.cli import documents, rules, tables, values
 from holdfast.cli.frame import Answer, command
 from holdfast.cli.outcome import DAMAGED, UNEXPECTED, say
+from holdfast.cli.place import open_place
 from holdfast.errors import InvalidInputError, NotFoundError
 from holdfast.fetching import Report
 from holdfast.retention import KeepAll, PrunePlan, Rule
@@ -180,7 +182,7 @@ def _pull_newest_good(store: CheckpointStore) -> tuple[Checkpoint, Path]:
         help="A note; may be repeated. VALUE is a number, true, false, null, or else text.",
     ),
     _WORKSPACE,
-    may_be_new=True,
+    opening=partial(open_place, may_be_new=True),
 )
 def push(
     store: CheckpointStore,
@@ -307,6 +309,29 @@ def _ask(plan: PrunePlan, store: CheckpointStore, *, unseen: str) -> None:
 
 def _size(gone: Sequence[Checkpoint]) -> str:
     return tables.size(sum(each.size for each in gone))
+
+
+@command(
+    _MAYBE_CHECKPOINT,
+    click.Option(
+        ["--timeout"],
+        type=values.duration,
+        default="10min",
+        show_default=True,
+        metavar="TIME",
+        help="How long to wait.",
+    ),
+)
+def wait(store: CheckpointStore, *, checkpoint: str | None, timeout: timedelta) -> Answer:
+    """
+    Wait until a checkpoint is in Google Drive.
+
+    STORE is on a mounted Drive, whose client keeps what is saved in this machine's cache and sends
+    it later. Without CHECKPOINT it is the newest. Prints the id.
+    """
+    named = rules.find(store, checkpoint) if checkpoint else None
+    found = store.wait_for_drive(named, timeout=timeout)
+    return Answer(documents.wait(store.url, found), str(found))
 
 
 @command(_CHECKPOINT, click.Argument(["name"]))

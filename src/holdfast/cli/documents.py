@@ -5,6 +5,7 @@ from typing import Any
 
 from holdfast import manifest
 from holdfast.checkpoint import Checkpoint, CheckpointId
+from holdfast.cli.findings import Finding
 from holdfast.fetching import Report
 from holdfast.retention import PrunePlan
 
@@ -105,6 +106,16 @@ def push(url: str, found: Checkpoint) -> Document:
     return show(url, found, {})
 
 
+def wait(url: str, found: Checkpoint) -> Document:
+    """
+    What is in Drive.
+
+    - `store`
+    - `checkpoint`
+    """
+    return show(url, found, {})
+
+
 def prune(url: str, planned: PrunePlan, pins: Pins, *, rule: str, dry_run: bool) -> Document:
     """
     What stays and what goes.
@@ -147,6 +158,36 @@ def unpin(url: str, name: str, freed: Sequence[CheckpointId]) -> Document:
     - `freed`: a list of ids
     """
     return {"store": url, "pin": name, "freed": [str(id) for id in freed]}
+
+
+def doctor(
+    url: str,
+    findings: Sequence[Finding],
+    *,
+    left: Sequence[str],
+    marks: Sequence[CheckpointId],
+    cleared: bool,
+) -> Document:
+    """
+    What a place can do.
+
+    - `store`
+    - `ok`: whether saves are safe
+    - `findings`: a list of `check`, `outcome` (`ok`, `no` or `note`) and `text`
+    - `left`: a list of keys that were written for this and not removed
+    - `marks`: a list of ids of checkpoints that a prune has marked and not removed
+    - `cleared`: true where those marks were removed
+    """
+    return {
+        "store": url,
+        "ok": not any(each.error for each in findings),
+        "findings": [
+            {"check": each.check, "outcome": each.outcome, "text": each.text} for each in findings
+        ],
+        "left": list(left),
+        "marks": [str(id) for id in marks],
+        "cleared": cleared,
+    }
 
 
 def sweep(url: str, keys: Sequence[str], *, dry_run: bool) -> Document:

@@ -61,7 +61,7 @@ _JSON = click.Option(
 
 
 def command(
-    *params: click.Parameter, may_be_new: bool = False
+    *params: click.Parameter, opening: Callable[..., Any] = open_place
 ) -> Callable[[Callable[..., Answer]], click.Command]:
     """
     Make a command of a function that takes a store and the params and gives an answer.
@@ -69,7 +69,7 @@ def command(
     Parameters:
         params (click.Parameter): what it has beside STORE, --option and --json. One called
             `workspace` goes to the store and not to the function.
-        may_be_new (bool): whether the place may have no store in it yet.
+        opening (Callable): opens STORE, as `open_place` does; what it gives goes to the function.
     """
 
     def make(function: Callable[..., Answer]) -> click.Command:
@@ -81,7 +81,7 @@ def command(
             workspace: str | None = None,
             **given: Any,
         ) -> None:
-            opened = open_place(store, options=options, workspace=workspace, may_be_new=may_be_new)
+            opened = opening(store, options=options, workspace=workspace)
             answer = function(opened, **given)
             if as_json:
                 say(json.dumps(answer.document, indent=2))

@@ -92,7 +92,7 @@ def outcome(arguments: Sequence[str]) -> Iterator[None]:
             _tell("KeyboardInterrupt", "interrupted; what is committed is untouched", (), as_json)
             code = INTERRUPTED
         except CheckpointError as error:
-            code = _code(type(error))
+            code = code_of(type(error))
             notes = [_without(secrets, note) for note in getattr(error, "__notes__", [])]
             _tell(type(error).__name__, _without(secrets, str(error)), notes, as_json)
         except OSError as error:
@@ -122,7 +122,8 @@ def say(text: str, *, err: bool = False) -> None:
         click.echo(lines.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
-def _code(kind: type[CheckpointError]) -> int:
+def code_of(kind: type[CheckpointError]) -> int:
+    """The exit code of a kind of error."""
     near = (each for each in kind.__mro__ if each in EXIT_CODES)
     return EXIT_CODES[found][0] if (found := next(near, None)) else UNEXPECTED
 

@@ -3,15 +3,38 @@
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holdfast import disk, layout
 from holdfast.backends import open_backend
+from holdfast.backends.base import Backend
 from holdfast.errors import CheckpointWarning, NotFoundError
+from holdfast.staging import Workspace
 from holdfast.store import CheckpointStore, open_store
 
 _FILE = "file://"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """
+    A place that was opened twice, as two processes have it.
+
+    Attributes:
+        store (CheckpointStore): on the first of the two.
+        backend (Backend), another (Backend): the two.
+    """
+
+    store: CheckpointStore
+    backend: Backend
+    another: Backend
+
+    @property
+    def workspace(self) -> Workspace:
+        """The store's."""
+        return self.store.workspace
 
 
 def open_place(
@@ -45,6 +68,23 @@ def open_place(
     if backend.url.startswith(_FILE):
         _refuse_what_is_no_store(Path(backend.url.removeprefix(_FILE)))
     return CheckpointStore(backend, workspace=workspace)
+
+
+def open_twice(
+    place: str,
+    *,
+    options: Iterable[tuple[str, Any]] = (),
+    workspace: str | None = None,
+) -> Opened:
+    """
+    A place as two processes have it; it may have no store in it yet, and nothing is written.
+
+    Parameters and errors:
+        as `open_place`.
+    """
+    given = dict(options) or None
+    backend, another = open_backend(place, given), open_backend(place, given)
+    return Opened(CheckpointStore(backend, workspace=workspace), backend, another)
 
 
 def _refuse_what_is_no_store(root: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.checkpoint import Checkpoint, CheckpointId
+from holdfast.cli.findings import Finding
 from holdfast.fetching import Report
 from holdfast.retention import PrunePlan
 
@@ -167,6 +168,17 @@ def plan(planned: PrunePlan) -> str:
             *_begin(rows),
             Column("SIZE", [size(each.size) for each in rows], right=True),
             Column("REASON", [reasons.get(each.id, "") for each in rows]),
+        ]
+    )
+
+
+def findings(rows: Sequence[Finding]) -> str:
+    """A line for each thing that was tried."""
+    return table(
+        [
+            Column("", [each.outcome for each in rows]),
+            Column("CHECK", [each.check for each in rows]),
+            Column("FOUND", [each.text for each in rows]),
         ]
     )
 

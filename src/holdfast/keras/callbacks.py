@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import keras
 
-from holdfast import layout
+from holdfast import layout, preflight
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import CheckpointError, InvalidInputError, SupersededError
 from holdfast.keras import series
@@ -63,7 +63,8 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             its newest always stays. None keeps all.
         background (bool): publish on a worker thread; otherwise each save waits for its commit.
         storage_options (Mapping | None): handed on to the fsspec filesystem.
-        on_error ("warn" | "raise"): what a save that failed does to the training.
+        on_error ("warn" | "raise"): what a save that failed does to the training. A missing right
+            or a full disk is raised before it in any case, by `resume` or as it begins.
         period (int | None): from older Keras: epochs between saves.
         options (None), load_weights_on_restart (None | False): from older Keras, accepted so.
 
@@ -171,9 +172,11 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
                 values are unchanged.
             CorruptionError: all checkpoints of the series are damaged.
             FormatError: the newest cannot be read by this version.
+            AccessDenied, StorageFull: what is trained now could not be saved.
             StorageError: the place failed; whether there is a checkpoint is unknown.
         """
         self._close()
+        self._prove("raise")  # without an answer nothing can be resumed either
         Saver.settle(self.store.url)  # of a training that was interrupted in this process
         self.store.recover()
         history = self.store.checkpoints()
@@ -200,6 +203,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Look at the store, before anything is trained."""
         self._voice.begin()
+        self._prove(self._on_error)
         if self.save_best_only:
             self._monitor.decide(self.model)
             Saver.settle(self.store.url)
@@ -301,6 +305,9 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
         future.add_done_callback(report)
         return not (future.done() and future.exception())
+
+    def _prove(self, on_error: Literal["warn", "raise"]) -> None:
+        preflight.once(self.store.url, self.store.preflight, on_error=on_error)
 
     def _close(self) -> None:
         saver, self._saver = self._saver, None
