@@ -4,11 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import holdfast
+from tests.servers.gcs import GcsServer
+from tests.servers.s3 import MotoServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -31,13 +34,23 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[dict[str, str]]:
+    """The variables by which a page's `s3://my-bucket` and `gs://my-bucket` are reached."""
+    with MotoServer("my-bucket") as s3, GcsServer("my-bucket") as gcs:
+        yield {**s3.environment(), "STORAGE_EMULATOR_HOST": gcs.endpoint}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page).strip()], ids=name)
-def test_the_blocks_of_a_page_run_as_they_stand(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_as_they_stand(
+    page: Path, clouds: dict[str, str], tmp_path: Path
+) -> None:
     script = tmp_path / f"{page.stem}.py"
     script.write_text(blocks(page))
     (tmp_path / "here").mkdir()
     environment = {
         **os.environ,
+        **clouds,
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),

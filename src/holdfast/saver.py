@@ -103,11 +103,13 @@ class Saver:
         self._pid = os.getpid()
         self._worker: threading.Thread | None = None
         _live.add(self)
-        _register_exit()
         # A saver that is dropped gives its drafts up, for `recover` to find. Only the drafts are
         # handed over: a failed future holds the frames of its failure, and they the saver.
         self._drafts: set[Draft] = set()
         weakref.finalize(self, _release, self._drafts).atexit = False  # then they are being sent
+        # After the first finalizer there is: at exit the last to register comes first, and clients
+        # are closed by finalizers.
+        _register_exit()
 
     def save(
         self,
