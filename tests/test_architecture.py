@@ -23,7 +23,10 @@ FLOORS = [
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: What a training script that only imports Holdfast must not pay for.
-HEAVY = ["click", "fsspec", "h5py", "keras", "numpy", "pytest", "tensorflow", "torch", "jax"]
+HEAVY = [
+    *("click", "fsspec", "h5py", "keras", "numpy", "pytest", "tensorflow", "torch", "jax"),
+    *("aiohttp", "boto3", "botocore", "gcsfs", "google", "paramiko", "requests", "s3fs"),
+]
 MODULES = sorted(
     path.relative_to(SOURCE)
     for path in SOURCE.rglob("*.py")

@@ -1,7 +1,7 @@
 """How the tests of Cloud Storage open a bucket of the test server."""
 
 from holdfast.backends.gcs import GcsBackend
-from holdfast.backends.gcs_credentials import client_options, new_client
+from holdfast.backends.gcs.credentials import client_options, new_client
 
 #: Bytes of the smallest chunk that there is.
 CHUNK = 256 * 1024

@@ -15,8 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from holdfast.backends import open_backend
-from holdfast.backends.clients import Clients
-from holdfast.backends.fsspec import FsspecBackend, _modified
+from holdfast.backends.fsspec.backend import FsspecBackend, _modified
+from holdfast.backends.fsspec.clients import Clients
 from holdfast.errors import (
     AccessDenied,
     AlreadyExists,

@@ -8,8 +8,9 @@ import pytest
 from gcsfs.core import GCSFileSystem
 
 import holdfast
-from holdfast.backends import gcs_upload, open_backend, ranges
+from holdfast.backends import open_backend, ranges
 from holdfast.backends.gcs import GcsBackend
+from holdfast.backends.gcs import upload as gcs_upload
 from holdfast.errors import (
     AlreadyExists,
     InvalidInputError,
@@ -52,7 +53,7 @@ def no_pauses(monkeypatch):
 @pytest.fixture
 def large(tmp_path, monkeypatch):
     """A file that is sent in five chunks, the last of them short."""
-    monkeypatch.setattr("holdfast.backends.gcs._SMALL_BYTES", 1)
+    monkeypatch.setattr("holdfast.backends.gcs.backend._SMALL_BYTES", 1)
     path = tmp_path / "large"
     path.write_bytes(os.urandom(4 * CHUNK + 1000))
     return path

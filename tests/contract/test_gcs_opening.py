@@ -12,8 +12,9 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from google.oauth2.credentials import Credentials
 
-from holdfast.backends import gcs_credentials, open_backend
+from holdfast.backends import open_backend
 from holdfast.backends.gcs import GcsBackend
+from holdfast.backends.gcs import credentials as gcs_credentials
 from holdfast.errors import (
     AccessDenied,
     InvalidInputError,

@@ -20,9 +20,10 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from s3fs import S3FileSystem
 
-from holdfast.backends import open_backend, ranges, s3_client
+from holdfast.backends import open_backend, ranges
 from holdfast.backends.retrying import RetryingBackend
 from holdfast.backends.s3 import S3Backend
+from holdfast.backends.s3 import client as s3_client
 from holdfast.errors import (
     AccessDenied,
     AlreadyExists,
@@ -271,7 +272,7 @@ def test_a_large_file_goes_up_in_parts_and_none_is_left(moto, backend, tmp_path)
 
 def test_a_large_file_comes_down_in_ranges_of_one_object(moto, backend, tmp_path, monkeypatch):
     monkeypatch.setattr(ranges, "RANGE_BYTES", 1000)
-    monkeypatch.setattr("holdfast.backends.s3.RANGE_BYTES", 1000)
+    monkeypatch.setattr("holdfast.backends.s3.backend.RANGE_BYTES", 1000)
     content = os.urandom(3500)
     backend.create("a", content)
     told = []
@@ -289,7 +290,7 @@ def test_an_object_replaced_while_it_comes_down_is_not_mixed(moto, backend, tmp_
     monkeypatch.setattr(ranges, "RANGE_BYTES", 1000)
     monkeypatch.setattr(ranges, "_FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(ranges, "_AT_ONCE", 1)
-    monkeypatch.setattr("holdfast.backends.s3.RANGE_BYTES", 1000)
+    monkeypatch.setattr("holdfast.backends.s3.backend.RANGE_BYTES", 1000)
     backend.create("a", b"a" * 3000)
     medium = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 

@@ -160,7 +160,8 @@ class FaultProxy:
         with self._lock:
             serving = self._threads[1:]
         for thread in serving:
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive(), "a connection is still open"
 
     def release(self) -> None:
         """Let the requests that hang end without an answer."""

@@ -24,8 +24,8 @@ _OWN: dict[str, tuple[str, str]] = {
     "gs": ("holdfast.backends.gcs", "GcsBackend"),
     "s3": ("holdfast.backends.s3", "S3Backend"),
     "s3a": ("holdfast.backends.s3", "S3Backend"),
-    "sftp": ("holdfast.backends.sftp", "SftpBackend"),
-    "ssh": ("holdfast.backends.sftp", "SftpBackend"),
+    "sftp": ("holdfast.backends.fsspec.sftp", "SftpBackend"),
+    "ssh": ("holdfast.backends.fsspec.sftp", "SftpBackend"),
 }
 #: Where the package to install is not called what is imported.
 _PACKAGES = {"smbclient": "smbprotocol", "libarchive": "libarchive-c", "git": "pygit2"}

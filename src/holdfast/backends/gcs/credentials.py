@@ -12,7 +12,7 @@ from gcsfs.core import GCSFileSystem
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2.credentials import Credentials
 
-from holdfast.backends.gcs_client import GcsClient
+from holdfast.backends.gcs.client import GcsClient
 from holdfast.backends.translating import redact
 from holdfast.errors import AccessDenied, InvalidInputError
 

@@ -13,10 +13,11 @@ from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from holdfast import disk, layout
-from holdfast.backends import answers, directories, tree
+from holdfast.backends import tree
 from holdfast.backends.base import Entry, Moved, Traits, unwatched
-from holdfast.backends.clients import Clients
-from holdfast.backends.kinds import DEFAULTS, Kind
+from holdfast.backends.fsspec import directories, failures
+from holdfast.backends.fsspec.clients import Clients
+from holdfast.backends.fsspec.kinds import DEFAULTS, Kind
 from holdfast.backends.translating import Reaction, redact, storage_errors
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 
@@ -201,7 +202,7 @@ class FsspecBackend:
     @staticmethod
     def _react(error: Exception) -> Reaction | None:
         """What is known of the filesystem's failures."""
-        return answers.react(error)
+        return failures.react(error)
 
     def _alone(self) -> contextlib.AbstractContextManager[object]:
         """Keeps the threads of this process apart, where the place does not."""

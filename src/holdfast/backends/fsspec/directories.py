@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.backends.answers import is_missing
+from holdfast.backends.fsspec.failures import is_missing
 
 #: How often a directory is made anew that somebody else's delete takes away as empty.
 _TRIES = 10

@@ -14,10 +14,10 @@ from fsspec.asyn import sync
 from holdfast import disk
 from holdfast.backends.base import Entry, Moved, Traits, unwatched
 from holdfast.backends.forking import PerProcess
-from holdfast.backends.gcs_answers import react
-from holdfast.backends.gcs_client import GcsClient
-from holdfast.backends.gcs_credentials import client_options, new_client
-from holdfast.backends.gcs_upload import CHUNK_BYTES, ChunkedUpload, checksum_of, shown
+from holdfast.backends.gcs.client import GcsClient
+from holdfast.backends.gcs.credentials import client_options, new_client
+from holdfast.backends.gcs.failures import react
+from holdfast.backends.gcs.upload import CHUNK_BYTES, ChunkedUpload, checksum_of, shown
 from holdfast.backends.ranges import download_ranges
 from holdfast.backends.translating import storage_errors
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError

@@ -15,9 +15,9 @@ from holdfast import disk
 from holdfast.backends.base import Entry, Moved, Traits, unwatched
 from holdfast.backends.forking import PerProcess
 from holdfast.backends.ranges import RANGE_BYTES, download_ranges
-from holdfast.backends.s3_client import PIECE_BYTES, Client, open_filesystem, secrets
-from holdfast.backends.s3_errors import reaction
-from holdfast.backends.s3_upload import PART_BYTES, Upload
+from holdfast.backends.s3.client import PIECE_BYTES, Client, open_filesystem, secrets
+from holdfast.backends.s3.failures import reaction
+from holdfast.backends.s3.upload import PART_BYTES, Upload
 from holdfast.backends.translating import redact, storage_errors
 from holdfast.errors import InvalidInputError, StorageError
 
@@ -137,7 +137,9 @@ class S3Backend:
                 key = found["Key"].removeprefix(self._root)
                 if not key or key.endswith("/"):
                     continue  # what consoles make to show a directory
-                if key <= last:
+                if key == last:
+                    continue  # some servers list one twice while it is being written
+                if key < last:
                     raise self._unreliable(
                         "lists keys out of order, or not from where it was asked"
                     )

@@ -18,7 +18,7 @@ from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
 from holdfast.backends.base import Moved
-from holdfast.backends.s3_errors import RedirectedError
+from holdfast.backends.s3.failures import RedirectedError
 
 #: How many requests with a body of a part's size one client has under way, in all its calls.
 _PARTS_AT_ONCE: Final = 8

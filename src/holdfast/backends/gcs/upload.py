@@ -15,7 +15,7 @@ import google_crc32c
 
 from holdfast import disk
 from holdfast.backends.base import Moved
-from holdfast.backends.gcs_client import GcsClient, RefusedError, Reply
+from holdfast.backends.gcs.client import GcsClient, RefusedError, Reply
 from holdfast.errors import StorageError
 
 #: Bytes in one request of an upload: a multiple of 256 KiB, as Cloud Storage wants it. They are

@@ -8,8 +8,8 @@ import traceback
 import aiohttp
 import pytest
 
-from holdfast.backends import gcs_client
 from holdfast.backends.gcs import GcsBackend
+from holdfast.backends.gcs import client as gcs_client
 from holdfast.errors import (
     AccessDenied,
     AlreadyExists,
@@ -153,7 +153,7 @@ def test_each_answer_is_told_for_what_it_is(
     server, proxy, tmp_path, monkeypatch, verb, answer, kind, text, lasting, retry_after
 ):
     (tmp_path / "source").write_bytes(b"source")
-    monkeypatch.setattr("holdfast.backends.gcs._DELETES", 1)
+    monkeypatch.setattr("holdfast.backends.gcs.backend._DELETES", 1)
     backend = opened(server, endpoint=proxy.endpoint)
     proxy.plan(Fault("answer", lasting=True, answer=answer))
 

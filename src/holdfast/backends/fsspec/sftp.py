@@ -8,8 +8,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.implementations.sftp import SFTPFileSystem
 from fsspec.utils import infer_storage_options
 
-from holdfast.backends import answers
-from holdfast.backends.fsspec import FsspecBackend
+from holdfast.backends.fsspec import FsspecBackend, failures
 from holdfast.backends.translating import Reaction
 from holdfast.errors import AccessDenied, StorageError
 
@@ -94,4 +93,4 @@ class SftpBackend(FsspecBackend):
         if isinstance(error, paramiko.BadHostKeyException):
             cure = "Make sure that this is the right server, and correct its key in known_hosts."
             return Reaction(StorageError, cure, lasting=True)
-        return answers.react(error)
+        return failures.react(error)

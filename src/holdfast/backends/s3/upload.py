@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from holdfast.backends.base import Moved
 from holdfast.backends.ranges import several_at_once
-from holdfast.backends.s3_client import PIECE_BYTES, Client, FilePart
+from holdfast.backends.s3.client import PIECE_BYTES, Client, FilePart
 from holdfast.errors import AlreadyExists, StorageError
 
 #: Bytes in one part, at least; a file no larger is one request. S3 takes up to 10,000 parts of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gcsfs.retry import HttpError, NonRetryableError
 from google.auth.exceptions import GoogleAuthError, TransportError
 
-from holdfast.backends.gcs_client import RefusedError
+from holdfast.backends.gcs.client import RefusedError
 from holdfast.backends.translating import Reaction, causes
 from holdfast.errors import (
     AccessDenied,

@@ -1,0 +1,3 @@
+"""Google Cloud Storage."""
+
+from holdfast.backends.gcs.backend import GcsBackend as GcsBackend

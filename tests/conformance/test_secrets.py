@@ -1,0 +1,80 @@
+"""Whatever fails, no secret is shown: not in errors, logs, records or on the command line."""
+
+import contextlib
+import logging
+import pickle
+import random
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from google.oauth2.credentials import Credentials
+
+from holdfast.cli import main
+from tests.conformance import faults
+from tests.conformance.line import Line
+
+CANARY = "canary-8a1f60b2c4"
+CASES = 25
+
+
+def options_of(place) -> dict[str, object]:
+    """What the place is opened with, so that every secret in it is one to look for."""
+    if place.name == "moto":
+        return {**place.given("owner"), "secret": CANARY, "token": f"{CANARY}-session"}
+    return place.given("pruner" if place.name == "gcs" else "owner")
+
+
+def secrets_of(options) -> list[str]:
+    """Every text in the options that nobody may see."""
+    found = [options.get("secret"), options.get("token")]
+    if isinstance(given := options.get("credentials"), Credentials):
+        found += [given.token, given.client_secret, given.refresh_token]
+    return [each for each in found if each]
+
+
+@pytest.mark.parametrize("place", ["moto", "gcs", "drive"], indirect=True)
+def test_no_fault_shows_a_secret(place, proxy, home, caplog, monkeypatch) -> None:
+    options = options_of(place)
+    monkeypatch.setattr(place, "given", lambda role: options)
+    scene = next(each for each in faults.operations() if each.may_add)
+    caplog.set_level(logging.DEBUG, logger="holdfast")
+    line = Line(place, proxy)
+    play = faults.Play(scene, place, line, home / "secrets")
+    count = play.requests()
+    cases = [(trouble, at) for trouble in faults.TROUBLES for at in range(1, count + 1)]
+
+    told = []
+    for trouble, at in random.Random(0).sample(cases, CASES):
+        outcome = play.strike(trouble, at)
+        told.append(outcome.told if outcome else "")
+    backend = place.backend()
+    told += [repr(backend), str(backend), repr(scene.open), caplog.text, place.url]
+    with contextlib.suppress(Exception):
+        told.append(repr(pickle.dumps(backend)))
+    told += [data.decode("latin-1") for _, data in place.objects()]
+    shutil.rmtree(home / "secrets")
+
+    assert any("Traceback" in each for each in told), "nothing has failed, so nothing was shown"
+    assert secrets_of(options)
+    shown = [secret for secret in secrets_of(options) if any(secret in each for each in told)]
+    assert not shown
+
+
+@pytest.mark.parametrize("place", ["moto"], indirect=True)
+@pytest.mark.parametrize("trouble", ["503 for good", "expired for good", "refused"])
+def test_the_command_line_shows_no_secret_of_the_environment(
+    trouble, place, proxy, monkeypatch
+) -> None:
+    variables = place.variables(endpoint=proxy.endpoint) | {"AWS_SECRET_ACCESS_KEY": CANARY}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    wanted = next(each for each in faults.TROUBLES if each.name == trouble)
+    monkeypatch.setattr("holdfast.backends.retrying._FIRST_PAUSE_S", 0.0)
+    proxy.plan(wanted.at(1, place))
+
+    ran = CliRunner().invoke(main, ["ls", place.url, "--json"])
+
+    assert proxy.struck
+    assert ran.exit_code != 0 or trouble == "refused"
+    assert CANARY not in ran.output + ran.stderr + repr(ran.exception)
