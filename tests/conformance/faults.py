@@ -32,7 +32,6 @@ MOST_REQUESTS = 8
 #: How often the wrapper around every backend tries.
 TRIES = 6
 #: Faults that end a connection.
-BREAKS = ("refuse", "lost", "cut request", "cut reply", "short reply", "hang")
 SMALL = ("create", "read", "scan", "delete")
 
 
@@ -281,7 +280,7 @@ class Play:
         outcome = self._begin(trouble.at(number, self.place))
         if not self.line.proxy.struck:
             return None
-        self._judge_calls(broke=trouble.kind in BREAKS)
+        self._judge_calls()
         self._judge_error(trouble, outcome)
         if trouble.answers is _ASKING and self.line.slept:
             assert max(self.line.slept) >= RETRY_AFTER_S, "the server was asked too soon"
@@ -296,13 +295,11 @@ class Play:
         self.line.proxy.plan(*[fault] * (fault is not None))
         return run(lambda: self.scene.act(self.scene, self.home / "run"), self.patience)
 
-    def _judge_calls(self, *, broke: bool) -> None:
+    def _judge_calls(self) -> None:
         for call in self.line.calls:
             if call.verb in SMALL:
                 assert call.seconds <= DEADLINE_S, f"{call} was not over by its deadline"
                 most = MOST_REQUESTS if self.place.per_try == 1 else TRIES * self.place.per_try
-                # The client asks again by itself, at once, where a connection broke.
-                most *= 2 if broke else 1
                 keys = call.key.count(" ") + 1
                 assert call.requests <= most * keys, f"{call} asked too often"
 

@@ -110,6 +110,8 @@ async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[i
         except (AccessDenied, NotFoundError):
             raise
         except Exception as error:
+            if tried == _TRIES and isinstance(error, StorageError):
+                error.lasting = True  # it was tried as often as it is worth
             if tried == _TRIES or getattr(error, "lasting", False):
                 raise
             pause_s = getattr(error, "retry_after", None) or 0.0
@@ -121,7 +123,8 @@ async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[i
             await asyncio.sleep(max(jitter_s, pause_s))
     raise StorageError(
         f"bytes {start:,} to {end:,} broke off {_TRIES} times, the last time at {at:,}. What is "
-        "committed is untouched. The call may be repeated."
+        "committed is untouched. The call may be repeated.",
+        lasting=True,
     )
 
 

@@ -230,10 +230,16 @@ class _Resolver(AbstractResolver):
 
 
 class _StraightSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore ships no types
-    """Follows no redirect: it would carry a checkpoint's bytes to whatever host an answer names."""
+    """
+    Asks once, and where it was told.
+
+    Following a redirect would carry a checkpoint's bytes to whatever host an answer names.
+    """
 
     async def _get_session(self, proxy_url: str | None) -> "_Straight":
-        return _Straight(await super()._get_session(proxy_url))
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001 - aiohttp would ask twice, unasked
+        return _Straight(session)
 
 
 class _Straight:
