@@ -31,7 +31,7 @@ DEADLINE_S = 31.0
 MOST_REQUESTS = 8
 #: How often the wrapper around every backend tries.
 TRIES = 6
-#: Faults that end a connection.
+#: The verbs of one small object, and a listing.
 SMALL = ("create", "read", "scan", "delete")
 
 
