@@ -125,12 +125,14 @@ class FaultProxy:
         self._released = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._earlier: list[threading.Thread] = []
         self._sockets: set[socket.socket] = set()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._start(self._accept)
+        self._earlier = list(self._threads)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,11 +156,12 @@ class FaultProxy:
             self.requests, self.struck = [], []
             self.before = self.after = lambda request: None
             self.hanging, self._released = 0, threading.Event()
+            self._earlier = list(self._threads)
 
     def drain(self) -> None:
-        """Wait until every connection has come to its end; whoever made them is gone."""
+        """Wait until every connection since the plan has come to its end; who made them is gone."""
         with self._lock:
-            serving = self._threads[1:]
+            serving = [each for each in self._threads if each not in self._earlier]
         for thread in serving:
             thread.join(60)
             assert not thread.is_alive(), "a connection is still open"
@@ -179,7 +182,7 @@ class FaultProxy:
         thread = threading.Thread(target=work, args=given, name="fault-proxy", daemon=True)
         with self._lock:
             self._threads = [each for each in self._threads if each.is_alive()]
-            self._threads.append(thread)  # the first is the one that accepts
+            self._threads.append(thread)
             thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
