@@ -298,7 +298,7 @@ def main() -> None:
         compare("a quarter of it to S3", ON_S3[:1], root, [large[0] // 4], arguments.repeats)
         compare("200 files of 1 MiB to S3", ON_S3, root, small, arguments.repeats)
     with GcsServer() as server:
-        os.environ.update(server.environment())
+        os.environ["STORAGE_EMULATOR_HOST"] = server.endpoint
         root = f"gs://{server.bucket}/bench"
         compare("one large file to GCS", ON_GCS, root, [large[0] // 4], arguments.repeats)
         compare("200 files of 1 MiB to GCS", ON_GCS, root, small, arguments.repeats)

@@ -80,8 +80,10 @@ class Fence:
     def claimed(self, id: CheckpointId, turn: Turn) -> CheckpointId | None:
         """The id of a sealed draft, if it was claimed for this turn and may still be used."""
         writer = self._writer
+        last = writer.claimed.get(id.session)
         holds = writer.session(turn.lap) == id.session and id.token == turn.token
-        return id if holds and writer.superseded is None else None
+        claimed = self._recovering or (last is not None and id <= last)
+        return id if holds and claimed and writer.superseded is None else None
 
     def check(self, session: int) -> None:
         """

@@ -264,8 +264,30 @@ class Saver:
     def _end(self, timeout: float | None) -> None:
         self._closed = True
         self._drain(timeout)
+        self._keep_what_waits()
         if os.getpid() == self._pid and self._worker is None:
             _release(self._drafts)
+
+    def _keep_what_waits(self) -> None:
+        """Where the worker hangs, stage what it did not come to, for the next start to send."""
+        if os.getpid() != self._pid or self._worker is None:
+            return
+        with self._changed:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for job in waiting:
+            try:
+                self._stage(job, ask=False)
+            except CheckpointError as failure:
+                _finish(job.future, failure)
+                self._failed(job.draft.step, failure)
+        steps = ", ".join(f"{job.draft.step:,}" for job in self._kept)
+        if steps:
+            self._tell(
+                f"the place does not answer, and what was saved at step {steps} was not sent yet. "
+                f"It is kept in {self.store.workspace.path}, and the next start publishes it. "
+                f"{self._durable()}"
+            )
 
     def _has_room(self) -> bool:
         return len(self._waiting) < self._max_pending
@@ -316,13 +338,13 @@ class Saver:
         while len(self._kept) > self._max_pending + 1:
             self._give_way(self._kept.popleft())
 
-    def _stage(self, job: _Job) -> None:
+    def _stage(self, job: _Job, *, ask: bool = True) -> None:
         draft, snapshot, job.snapshot = job.draft, job.snapshot, None
         try:
             if snapshot is not None:
                 with disk.disk_errors("stage into", draft.directory):
                     snapshot.write_to(draft.directory)
-            self.store.seal(draft)
+            self.store.seal(draft, ask=ask)
         except CheckpointError:
             draft.discard()
             raise
@@ -393,6 +415,7 @@ def _at_exit() -> None:
     for saver in list(_live):
         with contextlib.suppress(RuntimeError):  # from Python 3.12 on no thread starts by now
             saver._drain(max(0.0, until - time.monotonic()))  # noqa: SLF001 - a saver too
+            saver._keep_what_waits()  # noqa: SLF001
 
 
 @functools.cache

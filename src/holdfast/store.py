@@ -219,23 +219,26 @@ class CheckpointStore:
         turn = self._writer.turn(number)
         return self.workspace.draft(step=number, metrics=numbers, metadata=notes, turn=turn)
 
-    def seal(self, draft: Draft) -> None:
+    def seal(self, draft: Draft, *, ask: bool = True) -> None:
         """
         Make a draft whole: its files are hashed and durable, and it outlives this process.
+
+        Parameters:
+            draft (Draft): written.
+            ask (bool): where this process has no session yet, look at the place for its number.
 
         Raises:
             InvalidInputError: it has no file, or one with a name that is not portable.
             StorageError: the workspace failed.
         """
         assert draft.turn is not None  # noqa: S101 - a draft without one is sealed already
-        try:
-            if self._writer.newest_session is None:
-                self.recover()
-            id = self._fence.claim(draft.turn)
-        except CheckpointError:
+        if ask and self._writer.newest_session is None:
             # Whatever is wrong shows again when it is published; what was staged is kept first.
-            session = self._writer.session(draft.turn.lap) or 0
-            id = CheckpointId(session, draft.step, draft.turn.token)
+            with contextlib.suppress(CheckpointError):
+                self.recover()
+                self._fence.claim(draft.turn)
+        session = self._writer.session(draft.turn.lap) or 0
+        id = CheckpointId(session, draft.step, draft.turn.token)
         draft.seal(
             id, writer=self._writer.name, parent=self._writer.parent, created_at=self._clock()
         )

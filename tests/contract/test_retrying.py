@@ -200,7 +200,7 @@ def test_a_transfer_that_stands_still_for_a_minute_is_given_up(verb, place, tmp_
     with pytest.raises(DeadlineExceeded, match=r"60 seconds.*untouched"):
         VERBS[verb](backend, tmp_path)
 
-    assert world.now == 1000.0 + 6 * 60
+    assert world.now == 1060.0
     go_on.set()
     assert not (tmp_path / "target").exists()
 
@@ -289,6 +289,43 @@ def test_a_place_that_wants_to_be_asked_after_the_deadline_is_not(place):
         world.around(faults).read("manifests/a")
 
     assert (len(faults.calls), world.slept) == (1, [])
+
+
+def test_no_place_makes_a_transfer_wait_for_a_day(place, tmp_path):
+    world = World(draw=0.0)
+    faults = FaultBackend(place, [Fault(1, error=partial(StorageError, retry_after=86400.0))])
+
+    world.around(faults).upload(tmp_path / "source", "files/b")
+
+    assert world.slept == [60.0]
+
+
+def test_an_interrupted_transfer_is_told_to_end(place, tmp_path):
+    begun, ended = threading.Event(), threading.Event()
+    told = []
+
+    class Endless:
+        url = "endless://"
+
+        def upload(self, source, key, moved):
+            begun.set()
+            try:
+                while True:
+                    moved(1)
+            finally:
+                ended.set()
+
+    def interrupt(event, seconds):
+        if not told:
+            begun.wait(10)
+            told.append("interrupted")
+            raise KeyboardInterrupt
+        return event.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        RetryingBackend(Endless(), wait=interrupt).upload(tmp_path / "source", "files/a")
+
+    assert ended.is_set()
 
 
 def test_many_keys_are_deleted_in_batches_with_a_deadline_each():

@@ -113,13 +113,17 @@ class TestRclone(OnServer):
     @pytest.fixture
     def backend(self, server):
         self.server = server
-        return open_backend(server.url(f"runs/{next(_numbers)}"), server.storage_options())
+        return self.repeating(server.url(f"runs/{next(_numbers)}"))
+
+    def repeating(self, url):
+        backend = S3Backend(url, self.server.storage_options())
+        return RetryingBackend(backend, sleep=lambda _: None)
 
     def behind(self, backend, key):
         return super().behind(backend.inner, key)
 
     def another(self, backend):
-        return open_backend(backend.url, self.server.storage_options())
+        return self.repeating(backend.url)
 
     def unplug(self, backend):
         super().unplug(backend.inner)
@@ -615,6 +619,23 @@ def test_a_server_that_lists_out_of_order_is_not_relied_on(through, proxy):
         list(through.scan(""))
 
     assert caught.value.lasting
+
+
+@pytest.mark.parametrize("body", [b"", b"<html><body>Please log in</body></html>"])
+def test_an_answer_that_is_no_listing_is_never_an_empty_place(through, proxy, body):
+    proxy.plan(Fault("answer", answer=Answer(200, body), lasting=True))
+
+    with pytest.raises(StorageError) as caught:
+        list(through.scan(""))
+
+    assert "What is committed is untouched" in str(caught.value)
+
+
+def test_a_server_that_does_not_say_what_it_has_deleted_is_not_relied_on(through, proxy):
+    proxy.plan(Fault("answer", answer=Answer(200, b"<DeleteResult></DeleteResult>")))
+
+    with pytest.raises(StorageError, match="what it has deleted"):
+        through.delete("files/a", "files/b")
 
 
 # Where credentials and the endpoint come from.

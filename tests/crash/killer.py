@@ -193,9 +193,13 @@ def points(
     window: Window | None = None,
     closes: bool = False,
     timeout: float = 60.0,
+    first: int = 1,
+    every: int = 1,
 ) -> Iterator[Outcome]:
     """
     Strike the first call, the second, the third, until a run makes fewer calls than that.
+
+    `first` and `every` strike a share of them only.
 
     `prepare` runs in this process before each run, to put the directories in order.
     Yields every struck run, so that the caller looks at what it left.
@@ -203,7 +207,7 @@ def points(
     Raises:
         ActionFailedError: the last run, to which nothing was done, did not end well.
     """
-    for at in itertools.count(1):
+    for at in itertools.count(first, every):
         prepare()
         outcome = run(
             action,

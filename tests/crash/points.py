@@ -28,8 +28,10 @@ def memory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def kill_everywhere(scene: scenes.Scene, place: Path, how: killer.How) -> tuple[int, Counter[str]]:
-    """How many points there are, and what was broken at how many of them."""
+def kill_everywhere(
+    scene: scenes.Scene, place: Path, how: killer.How, *, every: int = 1
+) -> tuple[int, Counter[str]]:
+    """How many points were tried, all or every so many, and what was broken at how many of them."""
     broken: Counter[str] = Counter()
     count = 0
     for outcome in killer.points(
@@ -37,6 +39,8 @@ def kill_everywhere(scene: scenes.Scene, place: Path, how: killer.How) -> tuple[
         under=scene.under(place),
         prepare=lambda: scene.prepare(place),
         how=how,
+        first=1 + HOWS.index(how) % every,  # so that the two ways share the points out
+        every=every,
     ):
         count += 1
         try:

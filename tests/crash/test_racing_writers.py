@@ -44,7 +44,7 @@ def test_every_acknowledged_save_of_eight_processes_is_there(attempt: int, tmp_p
 
     for process in processes:
         process.start()
-    told = [results.get() for _ in processes]
+    told = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
 

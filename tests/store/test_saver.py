@@ -274,6 +274,27 @@ def test_drafts_stay_in_bounds_while_a_place_fails(store, place, process, worksp
     assert [one.step for one in process().recover()] == [5, 6, 7]
 
 
+def test_what_a_hanging_place_did_not_take_is_kept_when_the_saver_ends(
+    store, place, backend, process
+):
+    saver = Saver(store, max_pending=2)
+    saver.save(Counter(1), step=1).result(PATIENCE)
+    place.reached.clear()
+    place.open.clear()
+    saver.save(Counter(2), step=2)
+    assert place.reached.wait(PATIENCE)
+    saver.save(Counter(3), step=3)
+    saver.save(Counter(4), step=4)
+
+    with checks.told(r"does not answer.*step 2, 3, 4 was not sent.*next start publishes"):
+        saver._end(0)
+
+    assert store.workspace.sealed() == 3
+    place.open.set()
+    saver._drain()
+    assert numbers(process) == [1, 2, 3, 4]
+
+
 def test_a_failure_is_told_once_by_its_future_and_once_by_a_warning(store, place):
     place.error = StorageError("no network.")
     saver = Saver(store)

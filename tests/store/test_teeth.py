@@ -416,7 +416,7 @@ def some_rounds_of_a_crowd(tmp):
 
 
 def some_games_with_a_dictionary(tmp):
-    play(30, shrink=False)
+    play(100, shrink=False)
 
 
 TABLE = [

@@ -141,10 +141,14 @@ def _own(scheme: str, url: str, options: dict[str, Any]) -> Backend:
     from holdfast.backends.retrying import RetryingBackend  # noqa: PLC0415
 
     module, name = _OWN[scheme]
+    whole: dict[str, Any] = {}
     try:
-        # As fsspec does for its own: from FSSPEC_S3_… and its configuration files.
-        whole = {**conf.get(scheme, {}), **options}
-        opened = getattr(import_module(module), name).open(url, whole)
+        # As fsspec does for its own, under every name of a place: from FSSPEC_S3_… and its
+        # configuration files.
+        names = [each for each in _OWN if _OWN[each] == _OWN[scheme] and each != scheme]
+        for each in (*names, scheme):
+            whole |= conf.get(each, {})
+        opened = getattr(import_module(module), name).open(url, whole | options)
     except ImportError as error:
         extra = module.rpartition(".")[2]
         raise InvalidInputError(

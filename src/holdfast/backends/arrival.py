@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from holdfast import disk
-from holdfast.errors import CheckpointError, DeadlineExceeded, InvalidInputError, StorageError
+from holdfast.errors import DeadlineExceeded, InvalidInputError, StorageError
 
 #: The extended attribute by which Drive's client tells a file's id. It begins with `local` until
 #: Drive has the file.
@@ -55,7 +55,7 @@ def wait_until_in_drive(url: str, keys: Sequence[str], timeout: timedelta) -> No
             f"a timeout is more than nothing, not {timeout}. Give a longer one."
         )
     waiting = _files(url, keys)
-    failures: list[CheckpointError] = []
+    failures: list[BaseException] = []
     ended, given_up = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -67,7 +67,7 @@ def wait_until_in_drive(url: str, keys: Sequence[str], timeout: timedelta) -> No
                     break
                 given_up.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
-        except CheckpointError as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             failures.append(error)
         finally:
             ended.set()

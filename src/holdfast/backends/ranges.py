@@ -19,6 +19,9 @@ _AT_ONCE = 8
 #: How often one range is asked for, and the longest first pause after a try that gave nothing.
 _TRIES, _FIRST_PAUSE_S = 6, 0.5
 
+#: The longest pause that a place may ask for.
+_LONGEST_WISH_S = 60.0
+
 #: Streams the bytes of an object from a start up to an end, which is not in it.
 Get = Callable[[int, int], AsyncIterator[bytes]]
 T = TypeVar("T")
@@ -114,7 +117,7 @@ async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[i
                 error.lasting = True  # it was tried as often as it is worth
             if tried == _TRIES or getattr(error, "lasting", False):
                 raise
-            pause_s = getattr(error, "retry_after", None) or 0.0
+            pause_s = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_WISH_S)
         finally:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()

@@ -33,6 +33,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _FINAL = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 #: A page of a scan ends with so many entries, or after so many seconds: slow progress is progress.
 _PAGE_ENTRIES, _PAGE_S = 1000, 1.0
+#: Seconds that an interrupted transfer is given to end, and to clean up at the place.
+_FAREWELL_S = 2.0
+#: The longest pause that a place may ask for.
+_LONGEST_WISH_S = 60.0
 #: How many keys are deleted in one call, so that each ends by the deadline.
 _BATCH_KEYS = 200
 
@@ -176,13 +180,20 @@ class RetryingBackend:
             moved(count)
 
         worker = _Worker(lambda: transfer(note), name=f"holdfast {action}")
-        while not self._wait(worker.done, max(0.0, last + _STANDSTILL_S - self._clock())):
-            if self._clock() - last >= _STANDSTILL_S:
-                given_up = True
-                raise DeadlineExceeded(
-                    f"cannot {action} in {self.url}: nothing has moved for {_STANDSTILL_S:.0f} "
-                    "seconds. What is committed is untouched. The call may be repeated."
-                )
+        try:
+            while not self._wait(worker.done, max(0.0, last + _STANDSTILL_S - self._clock())):
+                if self._clock() - last >= _STANDSTILL_S:
+                    raise DeadlineExceeded(
+                        f"cannot {action} in {self.url}: nothing has moved for {_STANDSTILL_S:.0f} "
+                        "seconds. What is committed is untouched. The call may be repeated.",
+                        lasting=True,
+                    )
+        except KeyboardInterrupt:
+            given_up = True
+            self._wait(worker.done, _FAREWELL_S)
+            raise
+        finally:
+            given_up = True
         worker.result()
 
     def _within_deadline(self, action: str, call: Callable[[], T]) -> T:
@@ -210,7 +221,8 @@ class RetryingBackend:
                 if error.errno in _FINAL or error.lasting:
                     raise
                 longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tried - 1))
-                pause = max(self._random() * longest, error.retry_after or 0.0)
+                wish = min(error.retry_after or 0.0, _LONGEST_WISH_S)
+                pause = max(self._random() * longest, wish)
                 if self._clock() + pause >= end:
                     error.add_note(f"It was tried {tried} times within the deadline.")
                     raise

@@ -119,7 +119,7 @@ def _translated(
         if may_be_missing:
             return NotFoundError(f"there is no {place}")
         kind, number = StorageError, errno.ENOENT
-    why = reaction.why or f"{type(failure).__name__}: {failure}"
+    why = reaction.why or f"{type(failure).__name__}: {failure}".rstrip(": ")
     message = (
         f"cannot {what}: {redact(why, options).rstrip('.')}. What is committed is untouched. "
         f"{reaction.cure}"
@@ -158,7 +158,8 @@ def _codes(error: BaseException) -> tuple[object, object]:
     """What the server answered: botocore's code, and an HTTP status."""
     response = getattr(error, "response", None)
     code = response.get("Error", {}).get("Code") if isinstance(response, Mapping) else None
-    return code, getattr(error, "status", getattr(error, "code", None))
+    status = getattr(error, "status", None)
+    return code, getattr(error, "code", None) if status is None else status
 
 
 def is_bucket_missing(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import google_crc32c
 from fsspec.asyn import sync
@@ -103,6 +103,9 @@ class GcsBackend:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} holds credentials, which are not pickled: open it again there.")
+
     def free_bytes(self) -> int | None:
         """How many bytes still fit there: a bucket has no bound."""
         return None
@@ -146,7 +149,7 @@ class GcsBackend:
                 ).run()
                 self._confirm(key, made, size, checksum)
         except AlreadyExists:
-            if not self._has_content_of(source, size, key):
+            if not self._has_content_of(source, size, key, moved):
                 raise
 
     def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
@@ -259,13 +262,13 @@ class GcsBackend:
         target = client.target(_OBJECT, self._bucket, self._root + key, fields=fields)
         return client.ask("GET", target).json()
 
-    def _has_content_of(self, source: Path, size: int, key: str) -> bool:
+    def _has_content_of(self, source: Path, size: int, key: str, moved: Moved) -> bool:
         try:
             with self._errors("compare", key, may_be_missing=True):
                 found = self._describe(key, "size,crc32c")
         except NotFoundError:
             return False  # deleted since
-        return int(found["size"]) == size and found.get("crc32c") == checksum_of(source)
+        return int(found["size"]) == size and found.get("crc32c") == checksum_of(source, moved)
 
 
 def _framed(head: bytes, data: bytes, tail: bytes, moved: Moved) -> Iterator[bytes]:

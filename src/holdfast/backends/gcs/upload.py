@@ -25,14 +25,17 @@ CHUNK_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 #: How often one upload goes on after a failure, and the longest pause before the first time.
 _RESUMPTIONS, _FIRST_PAUSE_S = 5, 0.5
+#: The longest pause that the place may ask for.
+_LONGEST_WISH_S = 60.0
 
 
-def checksum_of(source: Path) -> str:
-    """The crc32c of a file, as Cloud Storage writes it."""
+def checksum_of(source: Path, moved: Moved) -> str:
+    """The crc32c of a file, as Cloud Storage writes it; tells that it goes on."""
     with disk.disk_errors("read", source), source.open("rb") as file:
         total = 0
         while piece := file.read(_PIECE_BYTES):
             total = google_crc32c.extend(total, piece)
+            moved(0)
     return shown(total)
 
 
@@ -131,13 +134,16 @@ class ChunkedUpload:
                 if not _may_go_on(error) or failures > _RESUMPTIONS:
                     raise
                 pause_s = random.uniform(0, _FIRST_PAUSE_S * 2 ** (failures - 1))  # noqa: S311
-                time.sleep(max(pause_s, getattr(error, "retry_after", None) or 0.0))
+                wish_s = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_WISH_S)
+                time.sleep(max(pause_s, wish_s))
                 in_doubt = True
                 continue
             if reply.status != 308:
                 return reply.json()
             now_kept = _kept(reply)
-            if not in_doubt and now_kept <= kept:
+            if now_kept > kept:
+                failures = 0
+            elif not in_doubt:
                 failures += 1
             if now_kept > min(self._hashed, size - 1) or failures > _RESUMPTIONS:
                 raise StorageError(

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 
@@ -19,6 +18,7 @@ from holdfast.backends.gdrive.places import Place
 from holdfast.backends.gdrive.room import Room
 from holdfast.backends.gdrive.uploads import Uploads
 from holdfast.errors import NotFoundError
+from holdfast.parallel import in_parallel
 
 #: How many calls are made at once, where there are many of one kind.
 PARALLEL = 4
@@ -93,13 +93,7 @@ class Objects:
             # A try that nobody heard of may have made it, and no listing show it yet.
             if (attempt := self.known.attempts.get(directory + name)) is not None:
                 doomed.add(attempt.id)
-        remove = partial(self._remove, trash=trash)
-        if len(doomed) < PARALLEL:
-            for id in doomed:
-                remove(id)
-        else:
-            with ThreadPoolExecutor(PARALLEL) as pool:
-                list(pool.map(remove, doomed))
+        in_parallel(partial(self._remove, trash=trash), doomed, at_once=PARALLEL)
         for name in names:
             self.known.attempts.pop(directory + name, None)
         # Nothing is lost by a folder that stays.

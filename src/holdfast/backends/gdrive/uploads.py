@@ -1,6 +1,7 @@
 """New files: each made once, however often it is tried, and compared with what was sent."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from holdfast.errors import StorageError
 SMALL_BYTES = 5 * 1024 * 1024
 #: Bytes in one part of a larger one: a multiple of 256 KiB ("Perform a resumable upload").
 _PART_BYTES = 8 * 1024 * 1024
+#: Bytes that are hashed at a time.
+_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,14 @@ class Uploads:
     def of_file(self, source: Path, size: int, moved: Moved) -> Content:
         """A content that is sent in parts, and gone on with where an earlier try broke off."""
 
+        @functools.cache
         def md5() -> str:
+            digest = hashlib.md5(usedforsecurity=False)
             with disk.disk_errors("read", source), source.open("rb", buffering=0) as file:
-                return hashlib.file_digest(file, "md5").hexdigest()
+                while piece := file.read(_PIECE_BYTES):
+                    digest.update(piece)
+                    moved(0)  # it takes its time, but it goes on
+            return digest.hexdigest()
 
         def send(name: str, parent: str, attempt: Attempt) -> Item:
             arrived = self._arrived(attempt.address, size) if attempt.address else None

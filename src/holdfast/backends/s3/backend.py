@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -76,6 +76,9 @@ class S3Backend:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} holds credentials, which are not pickled: open it again there.")
+
     def free_bytes(self) -> int | None:
         """None: S3 has no bound, and tells of no quota."""
         return None
@@ -133,6 +136,8 @@ class S3Backend:
                 page = self._ask(
                     "list_objects_v2", Prefix=self._root + prefix, MaxKeys=_BATCH_KEYS, **begin
                 )
+            if "IsTruncated" not in page:
+                raise self._unreliable("answers a listing with something else")
             for found in page.get("Contents", ()):
                 key = found["Key"].removeprefix(self._root)
                 if not key or key.endswith("/"):
@@ -145,7 +150,7 @@ class S3Backend:
                     )
                 last = key
                 yield Entry(key, found["Size"], found["LastModified"])
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             if "NextContinuationToken" not in page:
                 raise self._unreliable("breaks its listings off")
@@ -160,7 +165,9 @@ class S3Backend:
         for start in range(0, len(keys), _BATCH_KEYS):
             batch = [{"Key": self._root + key} for key in keys[start : start + _BATCH_KEYS]]
             with self._errors("delete", keys[start]):
-                answer = self._ask("delete_objects", Delete={"Objects": batch, "Quiet": True})
+                answer = self._ask("delete_objects", Delete={"Objects": batch})
+                if not {"Deleted", "Errors"} & answer.keys():
+                    raise self._unreliable("does not say what it has deleted")
                 for error in answer.get("Errors", ()):
                     if error.get("Code") != "NoSuchKey":
                         raise ClientError({"Error": error}, "DeleteObjects")

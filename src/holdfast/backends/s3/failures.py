@@ -199,6 +199,9 @@ def _of_client(error: Exception) -> Reaction | None:
                 "that anybody may read, give anon=True.",
                 f"there are no credentials ({type(link).__name__})",
             )
+        if type(link) is TimeoutError:  # of asyncio, which says nothing with it
+            cure = "Whether it took effect is unknown; the call may be repeated."
+            return Reaction(DeadlineExceeded, cure, "the server took nothing for a long time")
         if isinstance(link, _TIMES_OUT):
             cure = "Whether it took effect is unknown; the call may be repeated."
             return Reaction(DeadlineExceeded, cure, f"{_host(link)} did not answer in time")

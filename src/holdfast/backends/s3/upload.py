@@ -18,6 +18,8 @@ from holdfast.errors import AlreadyExists, StorageError
 #: 5 MiB to 5 GiB (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
 PART_BYTES: Final = 16 * 1024 * 1024
 _MOST_PARTS: Final = 9_000
+#: What is answered of an object that is missing, or empty.
+_NOTHING_THERE: Final = frozenset({"404", "NoSuchKey", "416", "InvalidRange"})
 #: The form of the MD5 of an object in one piece, or of the MD5s of its parts, with their number.
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(-\d+)?")
 
@@ -114,6 +116,8 @@ class Upload:
         if tag == await self._expected():
             return
         found = await self._look()
+        if found is None:
+            await self._hear_why()
         encryption = str(answer.get("ServerSideEncryption", ""))
         is_digest = _DIGEST.fullmatch(tag) and not (
             "SSECustomerAlgorithm" in answer or encryption.startswith("aws:kms")
@@ -141,6 +145,16 @@ class Upload:
             if error.response["Error"].get("Code") in ("301", "400", "403", "404"):
                 return None
             raise
+
+    async def _hear_why(self) -> None:
+        """Raise what a look was refused with, if it was refused: an answer with a body says it."""
+        try:
+            answer = await self._client.call("get_object", Key=self._key, Range="bytes=0-0")
+        except ClientError as error:
+            if error.response["Error"].get("Code") not in _NOTHING_THERE:
+                raise
+        else:
+            answer["Body"].close()
 
     async def _is_same(self, found: Mapping[str, Any]) -> bool:
         if found["ContentLength"] != self._size:
