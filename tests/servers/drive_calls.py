@@ -61,6 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def finish(self):
         with contextlib.suppress(OSError):
             super().finish()
+        self.rfile.close()  # left open where the rest could not be sent
         self.server.drive.opened(self.connection, there=False)
 
     def log_message(self, *_):

@@ -69,6 +69,12 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
+    def finish(self) -> None:
+        # What cannot be sent any more would else keep the connection open.
+        with contextlib.suppress(OSError):
+            super().finish()
+        self.rfile.close()
+
     def log_message(self, *_: object) -> None:
         """Not to the terminal."""
 

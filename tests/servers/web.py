@@ -144,6 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Server
 
+    def finish(self) -> None:
+        # What cannot be sent any more would else keep the connection open.
+        with contextlib.suppress(OSError):
+            super().finish()
+        self.rfile.close()
+
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
