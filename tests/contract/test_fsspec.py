@@ -147,7 +147,7 @@ class FindingMemory(MemoryFileSystem):
     def find(self, path, detail=False, **_):
         self._refuse()
         path = self._strip_protocol(path)
-        inside = [key for key in self.store if key.startswith(path + "/")]
+        inside = [key for key in list(self.store) if key.startswith(path + "/")]  # while it changes
         return {key: {**self.info(key), "name": key} for key in inside}
 
     def info(self, path, **_):
