@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from holdfast import disk
 from holdfast.backends.base import Moved
+from holdfast.backends.retrying import wished_pause
 from holdfast.errors import AccessDenied, NotFoundError, StorageError
 
 #: Bytes in one range. The first one of an object is the whole of it where it is small.
@@ -18,9 +19,6 @@ RANGE_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 8
 #: How often one range is asked for, and the longest first pause after a try that gave nothing.
 _TRIES, _FIRST_PAUSE_S = 6, 0.5
-
-#: The longest pause that a place may ask for.
-_LONGEST_WISH_S = 60.0
 
 #: Streams the bytes of an object from a start up to an end, which is not in it.
 Get = Callable[[int, int], AsyncIterator[bytes]]
@@ -117,7 +115,7 @@ async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[i
                 error.lasting = True  # it was tried as often as it is worth
             if tried == _TRIES or getattr(error, "lasting", False):
                 raise
-            pause_s = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_WISH_S)
+            pause_s = wished_pause(error)
         finally:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()

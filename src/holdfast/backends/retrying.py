@@ -43,6 +43,11 @@ _BATCH_KEYS = 200
 T = TypeVar("T")
 
 
+def wished_pause(error: BaseException) -> float:
+    """Seconds after which a place wants to be asked again, as far as that is followed."""
+    return min(getattr(error, "retry_after", None) or 0.0, _LONGEST_WISH_S)
+
+
 class RetryingBackend:
     """
     A backend whose small calls end by a deadline, and which tries again where that may help.
@@ -221,8 +226,7 @@ class RetryingBackend:
                 if error.errno in _FINAL or error.lasting:
                     raise
                 longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tried - 1))
-                wish = min(error.retry_after or 0.0, _LONGEST_WISH_S)
-                pause = max(self._random() * longest, wish)
+                pause = max(self._random() * longest, wished_pause(error))
                 if self._clock() + pause >= end:
                     error.add_note(f"It was tried {tried} times within the deadline.")
                     raise

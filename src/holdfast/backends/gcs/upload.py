@@ -16,6 +16,7 @@ import google_crc32c
 from holdfast import disk
 from holdfast.backends.base import Moved
 from holdfast.backends.gcs.client import GcsClient, RefusedError, Reply
+from holdfast.backends.retrying import wished_pause
 from holdfast.errors import StorageError
 
 #: Bytes in one request of an upload: a multiple of 256 KiB, as Cloud Storage wants it. They are
@@ -25,8 +26,6 @@ CHUNK_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 #: How often one upload goes on after a failure, and the longest pause before the first time.
 _RESUMPTIONS, _FIRST_PAUSE_S = 5, 0.5
-#: The longest pause that the place may ask for.
-_LONGEST_WISH_S = 60.0
 
 
 def checksum_of(source: Path, moved: Moved) -> str:
@@ -134,8 +133,7 @@ class ChunkedUpload:
                 if not _may_go_on(error) or failures > _RESUMPTIONS:
                     raise
                 pause_s = random.uniform(0, _FIRST_PAUSE_S * 2 ** (failures - 1))  # noqa: S311
-                wish_s = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_WISH_S)
-                time.sleep(max(pause_s, wish_s))
+                time.sleep(max(pause_s, wished_pause(error)))
                 in_doubt = True
                 continue
             if reply.status != 308:
