@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from holdfast import layout, manifest
@@ -94,6 +95,10 @@ class Remover:
                 planned = plan(rule, good, pinned=self.pins(), spared=spared)
                 planned = dataclasses.replace(planned, remove=tuple(removed))
         return planned
+
+    def remove(self, ids: Sequence[CheckpointId]) -> list[CheckpointId]:
+        """Remove checkpoints, unless they are pinned; returns what is gone."""
+        return [id for id in ids if self._remove(id)]
 
     def sweep(
         self, *, older_than: timedelta, now: datetime, writer: str, dry_run: bool

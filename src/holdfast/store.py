@@ -571,6 +571,24 @@ class CheckpointStore:
             self._check_not_superseded()
         return self._remover.prune(rule, dry_run=dry_run)
 
+    def remove(self, *checkpoints: Checkpoint | str) -> list[CheckpointId]:
+        """
+        Remove these checkpoints, the newest among them too. What is pinned stays.
+
+        Parameters:
+            checkpoints (Checkpoint | str): each as it was found, or its id.
+
+        Returns:
+            list[CheckpointId]: what is gone.
+
+        Raises:
+            SupersededError: this process saved here and was overtaken; nothing was removed.
+            NotFoundError: one is not there; nothing was removed.
+            StorageError: the place failed midway; the same call may be repeated.
+        """
+        self._check_not_superseded()
+        return self._remover.remove([self._find(each).id for each in checkpoints])
+
     # ----------------------------------------------------------------- sweep
 
     def sweep(

@@ -10,30 +10,34 @@ import keras
 
 from holdfast import disk, layout
 from holdfast.errors import InvalidInputError
-from holdfast.keras import formats, resume
+from holdfast.keras import formats, training
 from holdfast.keras.progress import Position
+from holdfast.keras.run import Run
 from holdfast.staging import Workspace
 
 
 class KerasState:
     """
-    A Keras model with its optimizer and its seed generators.
+    A Keras model with its optimizer, its seed generators and the random states of the process.
 
     Kept are the model's file in one of Keras's formats, under a name of your choice, and
-    `training/`: the position in the run, the seed generators that dropout draws from, and the
-    optimizer where the format drops it. Restoring assigns values to the variables of the live
-    model; no architecture is deserialized, and no stored code runs.
+    `training/`: the position in the run, the seed generators that dropout draws from, the random
+    states of Python, NumPy and the framework, and the weights or the optimizer where the format
+    drops them. Restoring assigns values to the variables of the live model and sets the random
+    states; no architecture is deserialized, and no stored code runs.
 
     Parameters:
         model (keras.Model): the live model.
         file (str): how its file is called; the suffix chooses the format. `.keras`, `.h5` and
             `.hdf5` hold the whole model, `.weights.h5` its weights and optimizer.
         position (Position): where the training stands; kept with the model.
+        run (Run | None): what belongs to a `fit` that is under way. The callbacks give it.
         workspace (Workspace | None): where a snapshot is written. Give the store's: then its files
             are moved and not copied. None takes the system's temporary directory.
 
     Attributes:
         position (Position): as given; after a restore, where the kept training stood.
+        run (Run | None): as given; after a restore, what was kept.
 
     Raises:
         InvalidInputError: the model is none, or the file's name cannot be kept.
@@ -45,6 +49,7 @@ class KerasState:
         file: str = "model.keras",
         *,
         position: Position | None = None,
+        run: Run | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         if not isinstance(model, keras.Model):
@@ -54,6 +59,7 @@ class KerasState:
         self.model = model
         self.file = file
         self.position = position or Position()
+        self.run = run
         self._workspace = workspace
 
     def snapshot(self) -> "KerasSnapshot":
@@ -70,10 +76,12 @@ class KerasState:
                 f"the model {self.model.name!r} is not built yet, so it has nothing to save. Begin "
                 "it with keras.Input(shape), call model.build(input_shape), or train it first."
             )
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # inside an epoch the values lie beside the model
         place = _Temporary() if self._workspace is None else self._workspace.scratch()
         try:
             formats.write(self.model, place.directory / self.file)
-            resume.write(self.model, self.file, self.position, place.directory)
+            training.write(self.model, self.file, self.position, self.run, place.directory)
         except BaseException:
             place.discard()
             raise
@@ -90,8 +98,8 @@ class KerasState:
                 or a variable has no match; the model's values are unchanged.
             FormatError: a file cannot be read, or is of a newer format.
         """
-        state = resume.read(directory)
-        resume.load(state, self.model, directory)
+        state = training.read(directory)
+        self.run = training.load(state, self.model, directory)
         self.position = state.position
 
 

@@ -9,8 +9,9 @@ class Position:
     Where in its training a model stands.
 
     Attributes:
-        epoch (int): epochs finished.
-        batch (int): batches trained in the epoch after these; 0 between epochs.
+        epoch (int): epochs finished, which is the number, from 0, of the one to go on with.
+        batch (int): batches trained in that one; 0 between epochs. After the last batch it is their
+            number until the epoch has ended, validation included.
         step (int): batches trained since the run began, over all its processes.
         steps_per_epoch (int | None): batches in an epoch, where Keras knows it.
     """
@@ -21,18 +22,9 @@ class Position:
     steps_per_epoch: int | None = None
 
     @property
-    def next_epoch(self) -> int:
-        """The epoch to go on with, from 0."""
-        return self.epoch + (1 if self._is_at_end else 0)
-
-    @property
     def is_inside_epoch(self) -> bool:
         """Whether the epoch to go on with has been trained in part."""
-        return self.batch > 0 and not self._is_at_end
-
-    @property
-    def _is_at_end(self) -> bool:
-        return self.steps_per_epoch is not None and 0 < self.steps_per_epoch <= self.batch
+        return self.batch > 0
 
 
 class Progress:

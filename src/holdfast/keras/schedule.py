@@ -4,7 +4,7 @@ import operator
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +53,21 @@ class Schedule:
         self._since: float | None = None
         self._batches_since_save = 0
         self._last_batch: int | None = None
+
+    @property
+    def counts(self) -> dict[str, int | None]:
+        """What was counted since the last save was due; may be set."""
+        return {
+            "epochs": self.epochs_since_save,
+            "batches": self._batches_since_save,
+            "last_batch": self._last_batch,
+        }
+
+    @counts.setter
+    def counts(self, counts: Mapping[str, int | None]) -> None:
+        self.epochs_since_save = counts["epochs"] or 0
+        self._batches_since_save = counts["batches"] or 0
+        self._last_batch = counts["last_batch"]
 
     @property
     def by_epoch(self) -> bool:

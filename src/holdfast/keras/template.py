@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast import layout
 from holdfast.checkpoint import metric
 from holdfast.errors import InvalidInputError
-from holdfast.keras.formats import format_of
+from holdfast.keras.formats import check_name, format_of
 
 #: What a field reads whose value is not known.
 UNKNOWN = "none"
@@ -70,8 +69,8 @@ class Template:
         text (str): the template, without a directory.
 
     Raises:
-        InvalidInputError: a field has no name or a wrong format code, or no name that it can give
-            is portable; `layout.check_paths` has the grammar.
+        InvalidInputError: it asks for no format, a field has no name or a wrong format code, or no
+            name that it can give is portable; `layout.check_paths` has the grammar.
     """
 
     def __init__(self, text: str) -> None:
@@ -81,7 +80,8 @@ class Template:
             pieces.append(literal)
             if field is not None:
                 pieces.append(self._sample(field, code or "", conversion))
-        layout.check_paths(["".join(pieces)])
+        self._format = format_of(text)
+        check_name("".join(pieces))
 
     def fill(
         self, *, epoch: int, batch: int | None, logs: Mapping[str, Any]
@@ -100,20 +100,25 @@ class Template:
 
         Raises:
             InvalidInputError: the name is not portable, such as one that starts with `-` because
-                a negative loss comes first.
+                a negative loss comes first, or asks for another format than the template.
         """
         counters = {"epoch": epoch} if batch is None else {"epoch": epoch, "batch": batch}
         formatter = _Formatter()
         name = formatter.vformat(self.text, (), {**counters, **logs})
         try:
-            layout.check_paths([name])
+            found = check_name(name)
         except InvalidInputError as error:
-            raise InvalidInputError(
-                f"the template {self.text!r} gives {name!r} here, which cannot be kept: {error} "
-                "Earlier checkpoints are safe. Put a letter in front of a number that may be "
-                "negative, as in 'loss{val_loss:.2f}'."
-            ) from error
+            raise self._refused(name, str(error)) from error
+        if found != self._format:
+            raise self._refused(name, "its suffix is not that of the template.")
         return name, formatter.missing
+
+    def _refused(self, name: str, why: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"the template {self.text!r} gives {name!r} here, which cannot be kept: {why} "
+            "Earlier checkpoints are safe. Put a letter in front of a number that may be "
+            "negative, as in 'loss{val_loss:.2f}', and no text of the logs at the end."
+        )
 
     def _sample(self, field: str, code: str, conversion: str | None) -> str:
         root = re.split(r"[.\[]", field, maxsplit=1)[0]

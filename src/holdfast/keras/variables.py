@@ -68,6 +68,21 @@ def seed_states(model: Any) -> list[Any]:
     return [variable for key, variable in found.items() if key not in weights]
 
 
+def altered(model: Any) -> list[int]:
+    """
+    Which of a model's weights Keras's files do not bring back as they are, by number.
+
+    A layer may write something else than its variables. Those of Keras do while LoRA is enabled:
+    the kernel is written with the factors in it, and the factors come back as zeros.
+    """
+    written: set[int] = set()
+    for layer in model._flatten_layers():  # noqa: SLF001 - its layers, whatever they are kept in
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        written.update(id(value) for value in store.values())
+    return [number for number, weight in enumerate(model.weights) if id(weight) not in written]
+
+
 def difference(kept: Sequence[Described], live: Sequence[Described]) -> str | None:
     """How kept variables and those of a model differ; None if each has its match, in order."""
     if len(kept) == len(live):
@@ -89,11 +104,11 @@ def difference(kept: Sequence[Described], live: Sequence[Described]) -> str | No
     return "; ".join(told)
 
 
-def write_arrays(path: Path, variables: Sequence[Any]) -> None:
-    """Write the values of variables into a new file, in their order."""
-    arrays = {str(number): variable.numpy() for number, variable in enumerate(variables)}
+def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Write arrays into a new file, in their order."""
     with path.open("xb") as file:
-        np.savez(file, **arrays)
+        named: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
+        np.savez(file, **named)
 
 
 def read_arrays(path: Path, expected: Sequence[Described]) -> Iterator[np.ndarray[Any, Any]]:

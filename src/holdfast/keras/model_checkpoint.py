@@ -2,29 +2,25 @@
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Literal
 
-import keras
-
-from holdfast import layout, preflight
 from holdfast.checkpoint import Checkpoint
-from holdfast.errors import CheckpointError, InvalidInputError, SupersededError
+from holdfast.errors import InvalidInputError
 from holdfast.keras import series
-from holdfast.keras.capture import KerasState
 from holdfast.keras.formats import format_of
+from holdfast.keras.keeper import Keeper
 from holdfast.keras.monitor import Monitor, finite, value_of
-from holdfast.keras.progress import Progress
+from holdfast.keras.run import Hook, Run
 from holdfast.keras.schedule import Schedule
 from holdfast.keras.template import Template, split
-from holdfast.keras.voice import Voice
+from holdfast.preemption import Preemption
 from holdfast.retention import Rule
 from holdfast.saver import Saver
 from holdfast.store import CheckpointStore, open_store
 
 
-class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+class ModelCheckpoint(Keeper):
     """
     Save the model while it trains, as `keras.callbacks.ModelCheckpoint` does, into any storage.
 
@@ -63,6 +59,10 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             its newest always stays. None keeps all.
         background (bool): publish on a worker thread; otherwise each save waits for its commit.
         storage_options (Mapping | None): handed on to the fsspec filesystem.
+        preemption (Preemption | bool): SIGTERM saves at the next batch end, waits for the commit,
+            and ends the process with the signal's own exit code. With `save_best_only` it only
+            waits for what is under way. Hand in a `holdfast.Preemption` for other notices; False
+            leaves the signal alone.
         on_error ("warn" | "raise"): what a save that failed does to the training. A missing right
             or a full disk is raised before it in any case, by `resume` or as it begins.
         period (int | None): from older Keras: epochs between saves.
@@ -92,14 +92,25 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         background: bool = True,
         storage_options: Mapping[str, Any] | None = None,
         on_error: Literal["warn", "raise"] = "warn",
+        preemption: Preemption | bool = True,
         period: int | None = None,
         options: None = None,
         load_weights_on_restart: bool | None = None,
     ) -> None:
-        super().__init__()
-        _check_choices(retention, on_error, options, load_weights_on_restart)
+        _check_choices(retention, options, load_weights_on_restart)
         self._schedule = Schedule(save_freq, period)
         self._monitor = Monitor(monitor, mode, initial_value_threshold)
+        self.filepath, self._template, store = _opened(
+            filepath, save_weights_only, retention, storage_options
+        )
+        super().__init__(
+            store,
+            self._template.text,
+            verbose=verbose,
+            background=background,
+            on_error=on_error,
+            preemption=preemption,
+        )
         self.monitor = monitor
         self.mode = self._monitor.mode
         self.verbose = verbose
@@ -107,17 +118,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.min_delta = 0
-        self._background = background
-        self._on_error = on_error
-        self.filepath, self._template, self.store = _opened(
-            filepath, save_weights_only, retention, storage_options
-        )
-        self.store.latest()  # a place that cannot be looked at shows before the training
-        self._saver: Saver | None = None
-        self._newest: Checkpoint | None = None
-        self._progress = Progress()
         self._last_epoch_logs: Mapping[str, Any] | None = None
-        self._voice = Voice(verbose)
 
     @property
     def best(self) -> float | None:
@@ -143,20 +144,15 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         """Epochs that have ended since a save was last due."""
         return self._schedule.epochs_since_save
 
-    @property
-    def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that this callback has made durable."""
-        if self._saver is not None and self._saver.newest is not None:
-            self._newest = self._saver.newest
-        return self._newest
-
     def resume(self, model: Any) -> int:
         """
         Bring a model to the newest good checkpoint of this series, to go on training from there.
 
         Restored are weights, optimizer and seed generators, into your own model: no architecture is
-        deserialized, and no stored code runs. Names, types and shapes are compared first. Drafts
-        that a killed process left are published before.
+        deserialized, and no stored code runs. Names, types and shapes are compared first. The rest
+        of the run, the place inside the epoch, the random states, History and what the other
+        callbacks had counted, comes back in the next `fit` of this model. Drafts that a killed
+        process left are published before.
 
             model.fit(..., initial_epoch=checkpoint.resume(model), callbacks=[checkpoint])
 
@@ -175,69 +171,55 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             AccessDenied, StorageFull: what is trained now could not be saved.
             StorageError: the place failed; whether there is a checkpoint is unknown.
         """
-        self._close()
-        self._prove("raise")  # without an answer nothing can be resumed either
-        Saver.settle(self.store.url)  # of a training that was interrupted in this process
-        self.store.recover()
-        history = self.store.checkpoints()
-        if not any(self._is_own(each) for each in history):
-            if history:
-                self._voice.warn(
-                    f"{self.store.url} holds {len(history)} checkpoints, and none of the series "
-                    f"{self._template.text!r}: training starts at its beginning. They are "
-                    "untouched. To resume one of them, give the file name that it was saved with."
-                )
-            return 0
-        state = KerasState(model, workspace=self.store.workspace)
-        found = self.store.restore(state, where=self._is_own)
-        self._progress.position = state.position
-        if state.position.is_inside_epoch:
-            self._voice.warn(
-                f"{found} lies inside epoch {state.position.epoch + 1}, after its batch "
-                f"{state.position.batch}. The epoch begins again at its first batch, with the "
-                "weights of that one. Save at the end of epochs to resume exactly."
-            )
-        self._voice.tell(f"Resuming from {found}, epoch {state.position.next_epoch + 1}")
-        return state.position.next_epoch
+        position = self._restore(model)
+        return 0 if position is None else position.epoch
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+    def state_dict(self) -> dict[str, Any]:
+        """What this callback counts, for a run that is resumed."""
+        return {"counts": self._schedule.counts, "last_epoch_logs": self._last_epoch_logs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from there."""
+        self._schedule.counts = state["counts"]
+        self._last_epoch_logs = state["last_epoch_logs"]
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Look at the store, before anything is trained."""
-        self._voice.begin()
-        self._prove(self._on_error)
+        super().on_train_begin(logs)
         if self.save_best_only:
             self._monitor.decide(self.model)
             Saver.settle(self.store.url)
             self.store.recover()  # the best may lie in a draft that a killed process left
             self._monitor.learn([each for each in self.store.checkpoints() if self._is_own(each)])
-        if self._background and self._saver is None:
-            self._saver = Saver(self.store, on_error=self._on_error)
         self._schedule.begin()
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Count from here."""
-        self._progress.begin_epoch(epoch, (self.params or {}).get("steps"))
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Count the batch, and save if it is time."""
-        self._progress.end_batch(batch)
+        super().on_train_batch_end(batch, logs)
         if self._schedule.due_after_batch(batch):
-            self._save_if_best(logs or {}, batch=batch)
+            self._save_if_best("on_train_batch_end", batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time."""
-        self._progress.end_epoch(epoch, stopping=self.model.stop_training)
+        super().on_epoch_end(epoch, logs)
         self._last_epoch_logs = dict(logs or {})
         if self._schedule.due_after_epoch():
-            self._save_if_best(self._last_epoch_logs, batch=None)
+            self._save_if_best("on_epoch_end", epoch, self._last_epoch_logs)
         elif self.save_best_only and not self._schedule.by_epoch:
             self._compared(self._last_epoch_logs)  # warns in time if the metric never comes
 
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Wait until everything is durable."""
-        self._close()
+    def save_before_the_end(self, run: Run) -> None:
+        """Save what is trained, unless only the best is to be saved; then the process ends."""
+        if not self.save_best_only:
+            super().save_before_the_end(run)
 
-    def _save_if_best(self, logs: Mapping[str, Any], *, batch: int | None) -> None:
-        epoch = self._progress.epoch + 1
+    def _name_before_the_end(self, run: Run) -> str:
+        known = {**(self._last_epoch_logs or {}), **run.logs}
+        position = self._progress.position
+        return self._template.fill(epoch=position.epoch + 1, batch=position.batch, logs=known)[0]
+
+    def _save_if_best(self, hook: Hook, number: int, logs: Mapping[str, Any]) -> None:
+        epoch, batch = self._progress.epoch + 1, number if hook == "on_train_batch_end" else None
         metrics, compared, told = finite(logs), None, ""
         if self.save_best_only:
             known = self._last_epoch_logs or {}
@@ -250,8 +232,8 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
                 return
             told = f"{self.monitor} improved from {best} to {compared:.5f}, "
             metrics.setdefault(self.monitor, compared)
-        number = None if batch is None else batch + 1
-        name, missing = self._template.fill(epoch=epoch, batch=number, logs=logs)
+        counted = None if batch is None else batch + 1
+        name, missing = self._template.fill(epoch=epoch, batch=counted, logs=logs)
         if missing:
             self._voice.warn_once(
                 "name",
@@ -260,7 +242,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
                 "The checkpoint is saved. Change the name.",
             )
         self._voice.tell(f"\nEpoch {epoch}: {told}saving model to {self.store.url}/{name}")
-        if self._save(name, metrics, epoch) and compared is not None:
+        if self._save(name, metrics, self._run(hook, number, logs)) and compared is not None:
             self.best = compared
 
     def _compared(self, logs: Mapping[str, Any]) -> float | None:
@@ -278,73 +260,17 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             )
         return value
 
-    def _save(self, name: str, metrics: Mapping[str, float], epoch: int) -> bool:
-        position = self._progress.position
-        state = KerasState(self.model, name, position=position, workspace=self.store.workspace)
-        metadata = {
-            series.KEY: self._template.text,
-            "epoch": position.epoch,
-            "batch": position.batch,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-        }
-        step = position.step
-        try:
-            if self._saver is None:
-                self._newest = self.store.save(state, step=step, metrics=metrics, metadata=metadata)
-                self._tell_saved(self._newest, name, epoch)
-                return True
-            future = self._saver.save(state, step=step, metrics=metrics, metadata=metadata)
-        except Exception as error:  # noqa: BLE001 - a layer that is saved may raise anything
-            self._failed(error, f"saving epoch {epoch} failed: {error}")
-            return False
-
-        def report(done: "Future[Checkpoint]") -> None:
-            if not done.cancelled() and done.exception() is None:
-                self._tell_saved(done.result(), name, epoch)
-
-        future.add_done_callback(report)
-        return not (future.done() and future.exception())
-
-    def _prove(self, on_error: Literal["warn", "raise"]) -> None:
-        preflight.once(self.store.url, self.store.preflight, on_error=on_error)
-
-    def _close(self) -> None:
-        saver, self._saver = self._saver, None
-        if saver is None:
-            return
-        failure: CheckpointError | None = None
-        try:
-            saver.close()
-        except CheckpointError as error:
-            failure = error
-        self._newest = saver.newest or self._newest
-        if failure is not None:
-            self._failed(failure, str(failure))
-
-    def _failed(self, error: Exception, text: str) -> None:
-        if self._on_error == "raise" or isinstance(error, SupersededError | InvalidInputError):
-            raise error
-        newest = (
-            f"{self.newest} is the newest durable one" if self.newest else "None is durable yet"
-        )
-        self._voice.warn(f"{text} Training goes on. {newest} of this callback.")
-
-    def _is_own(self, checkpoint: Checkpoint) -> bool:
-        return series.belongs(checkpoint, self._template.text)
-
-    def _tell_saved(self, checkpoint: Checkpoint, name: str, epoch: int) -> None:
-        where = f"{self.store.url}/{layout.file_key(checkpoint.id, name)}"
+    def _has_saved(self, checkpoint: Checkpoint, name: str) -> None:
+        where = self._where(checkpoint, name)
+        epoch = int(checkpoint.metadata["epoch"]) + bool(checkpoint.metadata["batch"])
         self._voice.tell(f"\nEpoch {epoch}: finished saving model to {where}")
 
 
-def _check_choices(retention: Any, on_error: Any, options: Any, load_on_restart: Any) -> None:
+def _check_choices(retention: Any, options: Any, load_on_restart: Any) -> None:
     if retention is not None and not isinstance(retention, Rule):
         raise InvalidInputError(
             f"retention is a rule such as KeepLast(3), not {retention!r}; nothing was touched."
         )
-    if on_error not in ("warn", "raise"):
-        raise InvalidInputError(f"on_error is 'warn' or 'raise', not {on_error!r}.")
     if options is not None:
         raise InvalidInputError(
             f"options={options!r} is from older Keras and has no counterpart; nothing was touched. "

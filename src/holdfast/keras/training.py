@@ -11,16 +11,20 @@ import numpy as np
 
 from holdfast import disk, layout, record
 from holdfast.errors import FormatError, InvalidInputError
-from holdfast.keras import formats, variables
+from holdfast.keras import formats, packing, randomness, variables
+from holdfast.keras.packing import Packed
 from holdfast.keras.progress import Position
+from holdfast.keras.run import Run
 from holdfast.keras.variables import Described, describe, difference
 
 #: The format of the training part that this version writes, and the newest that it reads.
-FORMAT = 1
+FORMAT = 2
 
 DIRECTORY = "training"
 _STATE = "state.json"
+_WEIGHTS = "model.weights.h5"
 _OPTIMIZER = "optimizer.npz"
+_ARRAYS = "arrays.npz"
 #: Bytes that the state may have: 100,000 variables take about 10 MiB.
 _MAX_BYTES = 64 * 1024 * 1024
 
@@ -43,6 +47,10 @@ class TrainingState:
         optimizer_class (str | None): what the optimizer is.
         iterations (int | None): the steps that the optimizer has taken.
         seeds (tuple[tuple[Described, tuple[int, ...]], ...]): the seed generators' states.
+        rest (Packed): what was kept beside the model, without its arrays: under `random` the
+            random states of the process, under `run` what belongs to a `fit`.
+        arrays (tuple[Described, ...]): the arrays of the rest, without their values.
+        keras, backend (str): what wrote it.
     """
 
     file: str
@@ -52,9 +60,13 @@ class TrainingState:
     optimizer_class: str | None
     iterations: int | None
     seeds: tuple[tuple[Described, tuple[int, ...]], ...]
+    rest: Any
+    arrays: tuple[Described, ...]
+    keras: str
+    backend: str
 
     @classmethod
-    def of(cls, model: Any, file: str, position: Position) -> "TrainingState":
+    def of(cls, model: Any, file: str, position: Position, rest: Packed) -> "TrainingState":
         """Describe a built model."""
         optimizer = getattr(model, "optimizer", None)
         states = variables.seed_states(model)
@@ -67,10 +79,17 @@ class TrainingState:
             optimizer_class=type(optimizer).__name__ if optimizer is not None else None,
             iterations=int(optimizer.iterations) if optimizer is not None else None,
             seeds=tuple(zip(describe(states), values, strict=True)),
+            rest=rest.json,
+            arrays=tuple(
+                Described(f"array {number}", str(array.dtype), array.shape)
+                for number, array in enumerate(rest.arrays)
+            ),
+            keras=keras.__version__,
+            backend=keras.backend.backend(),
         )
 
 
-def write(model: Any, file: str, position: Position, directory: Path) -> None:
+def write(model: Any, file: str, position: Position, run: Run | None, directory: Path) -> None:
     """
     Write the training part of a checkpoint.
 
@@ -78,18 +97,26 @@ def write(model: Any, file: str, position: Position, directory: Path) -> None:
         model (keras.Model): built.
         file (str): the model's file, which lies in the directory.
         position (Position): where the training stands.
+        run (Run | None): what belongs to the `fit` that is under way, if one is.
         directory (Path): the checkpoint's.
 
     Raises:
+        InvalidInputError: a callback has to remember what has no plain form.
         StorageError: the disk failed.
     """
-    state = TrainingState.of(model, file, position)
-    part = directory / DIRECTORY
+    rest = {"random": randomness.capture(), "run": None if run is None else run.plain()}
+    packed = packing.pack(rest, "the training")
+    state = TrainingState.of(model, file, position, packed)
+    part, kind = directory / DIRECTORY, formats.format_of(file)
     with disk.disk_errors("write", part):
         part.mkdir()
         disk.write_new(part / _STATE, _encode(state))
-        if state.optimizer is not None and not formats.format_of(file).keeps_optimizer:
-            variables.write_arrays(part / _OPTIMIZER, model.optimizer.variables)
+        variables.write_arrays(part / _ARRAYS, packed.arrays)
+        if not kind.keeps_weights:
+            formats.write(model, part / _WEIGHTS)
+        elif state.optimizer is not None and not kind.keeps_optimizer:
+            values = [variable.numpy() for variable in model.optimizer.variables]
+            variables.write_arrays(part / _OPTIMIZER, values)
 
 
 def read(directory: Path) -> TrainingState:
@@ -116,29 +143,34 @@ def read(directory: Path) -> TrainingState:
     return _decode(data)
 
 
-def load(state: TrainingState, model: Any, directory: Path) -> None:
+def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
     """
-    Bring a model to the state that a checkpoint holds; the optimizer is built first.
+    Bring a model, and the random states of the process, to what a checkpoint holds.
 
-    Names, types and shapes are compared before the first value is assigned.
+    The optimizer is built first. Names, types and shapes are compared, and everything of ours is
+    read, before the first value is assigned.
+
+    Returns:
+        Run | None: what was kept of a `fit` that was under way.
 
     Raises:
         InvalidInputError: the model is not built or not compiled, or a variable has no match; the
             model's values are unchanged.
         FormatError: a file of the checkpoint cannot be loaded.
     """
-    _check_built(model)
+    check_built(model)
     _check("weights", state.weights, describe(model.weights), model)
     optimizer = _built_optimizer(state, model)
     seeds = variables.seed_states(model)
     _check("seed generators", [each for each, _ in state.seeds], describe(seeds), model)
+    part, kind = directory / DIRECTORY, formats.format_of(state.file)
     arrays = None
     if optimizer is not None and state.optimizer is not None:
         _check("optimizer", state.optimizer, describe(optimizer.variables), model)
-        if not formats.format_of(state.file).keeps_optimizer:
-            path = directory / DIRECTORY / _OPTIMIZER
-            arrays = list(variables.read_arrays(path, state.optimizer))
-    formats.read(model, directory / state.file)
+        if kind.keeps_weights and not kind.keeps_optimizer:
+            arrays = list(variables.read_arrays(part / _OPTIMIZER, state.optimizer))
+    random, run = _rest(state, part)
+    formats.read(model, directory / state.file if kind.keeps_weights else part / _WEIGHTS)
     if optimizer is not None and arrays is not None:
         for variable, array in zip(optimizer.variables, arrays, strict=True):
             variable.assign(array)
@@ -150,9 +182,49 @@ def load(state: TrainingState, model: Any, directory: Path) -> None:
             f"{DIRECTORY}/{_STATE} says {state.iterations:,}. The checkpoint is untouched; the "
             "model has changed, so build it again before you use it."
         )
+    if random is not None:
+        put_back_random(random)
+    return run
 
 
-def _check_built(model: Any) -> None:
+def put_back_random(states: Mapping[str, Any]) -> None:
+    """
+    Bring the process to random states that were kept.
+
+    Raises:
+        FormatError: they are not what this version keeps.
+    """
+    try:
+        randomness.put_back(states)
+    except (TypeError, ValueError, LookupError) as error:
+        raise FormatError(
+            f"the random states in {DIRECTORY}/ are not valid: {error!r}. The checkpoint is "
+            "untouched; the model has its values. Restore another checkpoint to resume exactly."
+        ) from error
+
+
+def _rest(state: TrainingState, part: Path) -> tuple[Mapping[str, Any] | None, Run | None]:
+    """The random states and the run that were kept beside the model."""
+    if state.rest is None:
+        return None, None
+    arrays = list(variables.read_arrays(part / _ARRAYS, state.arrays))
+    try:
+        rest = packing.unpack(state.rest, arrays)
+        return rest["random"], None if rest["run"] is None else Run.of(rest["run"])
+    except (TypeError, ValueError, LookupError) as error:
+        raise FormatError(
+            f"{DIRECTORY}/{_STATE} is not valid: {error!r}. The model is unchanged. Restore "
+            "another checkpoint."
+        ) from error
+
+
+def check_built(model: Any) -> None:
+    """
+    Refuse what a run cannot be resumed into.
+
+    Raises:
+        InvalidInputError: it is no Keras model, or it is not built.
+    """
     if not isinstance(model, keras.Model):
         raise InvalidInputError(f"a Keras model is restored into, not {model!r}.")
     if not model.built:
@@ -211,8 +283,8 @@ def _encode(state: TrainingState) -> bytes:
         "format": FORMAT,
         "file": state.file,
         **asdict(state.position),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
+        "keras": state.keras,
+        "backend": state.backend,
         "optimizer": state.optimizer_class,
         "iterations": state.iterations,
         # As texts: an integer of 2^53 or more is not the same number in every JSON reader.
@@ -223,6 +295,8 @@ def _encode(state: TrainingState) -> bytes:
         "optimizer_variables": (
             None if state.optimizer is None else [_row(each) for each in state.optimizer]
         ),
+        "arrays": [_row(each) for each in state.arrays],
+        "rest": state.rest,
     }
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in members.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
@@ -266,6 +340,10 @@ def _state(members: Mapping[str, Any]) -> TrainingState:
             (_described(*row[:3]), tuple(int(number) for number in row[3]))
             for row in members["seeds"]
         ),
+        rest=members.get("rest"),  # before format 2 nothing was kept beside the model
+        arrays=tuple(_described(*row) for row in members.get("arrays", ())),
+        keras=str(members["keras"]),
+        backend=str(members["backend"]),
     )
 
 

@@ -1,0 +1,48 @@
+"""Whether the data of a `fit` can come in the same order again."""
+
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+_CURE = (
+    "The run goes on, and the weights, the optimizer and everything else are exactly those that "
+    "were saved; but it will not end with the same bytes as a run that was never interrupted. "
+)
+
+
+def not_replayable(fit: FrameType | None) -> Iterator[str]:
+    """
+    What is wrong with the order of the data in a `fit`, as texts for the user.
+
+    Keras tells its callbacks nothing of the data. What `fit` was called with is read from its
+    frame, for this message alone; where it looks otherwise, nothing is said.
+
+    Parameters:
+        fit (FrameType | None): the frame of `fit`, or of whatever else calls the callbacks.
+    """
+    given: dict[str, Any] = {} if fit is None or fit.f_code.co_name != "fit" else fit.f_locals
+    data, shuffle = given.get("x"), given.get("shuffle")
+    if isinstance(data, Iterator):
+        yield (
+            "fit takes its batches from a generator, which begins anew in this process and gives "
+            f"the batches of the first epoch again. {_CURE}Give a keras.utils.PyDataset or a "
+            "tf.data.Dataset instead; holdfast.keras.ReplayableDataset makes one of arrays."
+        )
+    elif shuffle and _is_array(data):
+        yield (
+            "fit shuffles arrays by a random state that nobody can read or set, so from here on "
+            f"the batches come in another order than they would have. {_CURE}For that give "
+            "holdfast.keras.ReplayableDataset(x, y, batch_size, seed) in the place of the arrays, "
+            "or shuffle=False."
+        )
+
+
+def _is_array(data: Any) -> bool:
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list | tuple) and data:
+        data = data[0]
+    # As Keras tells arrays from data that gives its batches itself.
+    return isinstance(data, np.ndarray) or (hasattr(data, "__array__") and hasattr(data, "shape"))
