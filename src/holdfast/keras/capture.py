@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import keras
 
-from holdfast import disk, layout
+from holdfast import disk
 from holdfast.errors import InvalidInputError
-from holdfast.keras import formats, training
+from holdfast.keras import formats, shards, training
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
 from holdfast.staging import Workspace
@@ -29,9 +29,12 @@ class KerasState:
     Parameters:
         model (keras.Model): the live model.
         file (str): how its file is called; the suffix chooses the format. `.keras`, `.h5` and
-            `.hdf5` hold the whole model, `.weights.h5` its weights and optimizer.
+            `.hdf5` hold the whole model, `.weights.h5` its weights and optimizer, `.weights.json`
+            the same in several files. Without a suffix it is the directory of a SavedModel.
         position (Position): where the training stands; kept with the model.
         run (Run | None): what belongs to a `fit` that is under way. The callbacks give it.
+        architecture (bool): also keep the architecture as JSON, beside the file.
+        max_shard_size (float): GiB that one of the files of `.weights.json` may have.
         workspace (Workspace | None): where a snapshot is written. Give the store's: then its files
             are moved and not copied. None takes the system's temporary directory.
 
@@ -50,16 +53,19 @@ class KerasState:
         *,
         position: Position | None = None,
         run: Run | None = None,
+        architecture: bool = False,
+        max_shard_size: float = shards.MAX_SIZE,
         workspace: Workspace | None = None,
     ) -> None:
         if not isinstance(model, keras.Model):
             raise InvalidInputError(f"a Keras model can be kept, not {model!r}.")
-        formats.format_of(file)
-        layout.check_paths([file])
+        formats.check_writable(formats.check_name(file))
         self.model = model
         self.file = file
         self.position = position or Position()
         self.run = run
+        self._architecture = architecture
+        self._max_shard_size = max_shard_size
         self._workspace = workspace
 
     def snapshot(self) -> "KerasSnapshot":
@@ -80,7 +86,11 @@ class KerasState:
             self.model.jax_state_sync()  # inside an epoch the values lie beside the model
         place = _Temporary() if self._workspace is None else self._workspace.scratch()
         try:
-            formats.write(self.model, place.directory / self.file)
+            path = place.directory / self.file
+            formats.write(self.model, path, max_shard_size=self._max_shard_size)
+            if self._architecture:
+                name = formats.architecture_name(self.file)
+                formats.write_architecture(self.model, place.directory / name)
             training.write(self.model, self.file, self.position, self.run, place.directory)
         except BaseException:
             place.discard()

@@ -333,7 +333,7 @@ def _length(array: Any) -> int:
     try:
         shape = getattr(array, "shape", None)
         length = len(array) if shape is None else int(shape[0])
-        array[np.array([length - 1, 0][:length])]
+        array[np.array([length - 1, 0][:length], np.int64)]
     except Exception as error:
         raise InvalidInputError(
             f"samples cannot be picked from a {type(array).__name__}: indexed with an array of "

@@ -35,6 +35,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         background (bool): publish on a worker thread.
         on_error (str): `warn` or `raise`.
         preemption (Preemption | bool): who says that the process has to end.
+        architecture (bool): keep the architecture as JSON beside the file.
 
     Attributes:
         store (CheckpointStore): as given.
@@ -50,6 +51,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         background: bool,
         on_error: Literal["warn", "raise"],
         preemption: Preemption | bool,
+        architecture: bool = False,
     ) -> None:
         super().__init__()
         if on_error not in ("warn", "raise"):
@@ -63,6 +65,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         self._series = name
         self._background = background
         self._on_error = on_error
+        self._architecture = architecture
         self.store.latest()  # a place that cannot be looked at shows before the training
         self._saver: Saver | None = None
         self._newest: Checkpoint | None = None
@@ -183,7 +186,12 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         if self._is_there(position):
             return True
         state = KerasState(
-            self.model, name, position=position, run=run, workspace=self.store.workspace
+            self.model,
+            name,
+            position=position,
+            run=run,
+            architecture=self._architecture,
+            workspace=self.store.workspace,
         )
         metadata = {
             series.KEY: self._series,

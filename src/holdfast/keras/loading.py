@@ -1,14 +1,21 @@
 """A whole model from a store, for use without the code that built it."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from holdfast import disk
 from holdfast.checkpoint import Checkpoint
-from holdfast.errors import InvalidInputError
-from holdfast.keras.formats import FORMATS, read_whole
+from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
+from holdfast.keras import training
+from holdfast.keras.formats import FORMATS, format_of, read_whole
+from holdfast.keras.variables import describe, difference, read_arrays
 from holdfast.store import CheckpointStore, open_store
+
+#: What the training part holds the optimizer in where the model's file does not bring it back.
+_OPTIMIZER = "optimizer.npz"
 
 
 def load_model(
@@ -51,9 +58,35 @@ def load_model(
     try:
         files = opened.download(checkpoint, to=scratch.directory)
         name = _model_file([path for path, _ in disk.walk(files)], opened.url)
-        return read_whole(files / name, custom_objects, compile=compile, safe_mode=safe_mode)
+        model = read_whole(files / name, custom_objects, compile=compile, safe_mode=safe_mode)
+        if model.compiled and not format_of(name).keeps_optimizer:
+            _bring_optimizer(model, files)
     finally:
         scratch.discard()
+    return model
+
+
+def _bring_optimizer(model: Any, files: Path) -> None:
+    """Give a model of the older HDF5 format the optimizer that it was saved with."""
+    # Keras 3.15 builds it for no variables, so that the next training step raises
+    # (keras/src/legacy/saving/legacy_h5_format.py, load_model_from_hdf5).
+    model.optimizer = model.optimizer.from_config(model.optimizer.get_config())
+    model.optimizer.build(model.trainable_variables)
+    try:
+        state = training.read(files)
+    except InvalidInputError as error:
+        text = f"The model is loaded, and its optimizer begins anew: {error}"
+        warnings.warn(text, CheckpointWarning, stacklevel=3)
+        return
+    kept, live = state.optimizer or (), model.optimizer.variables
+    if told := difference(kept, describe(live)):
+        raise FormatError(
+            f"the optimizer in {state.file} is not the one that was saved with it: {told}. The "
+            "checkpoint is untouched. Load it with compile=False."
+        )
+    arrays = read_arrays(files / training.DIRECTORY / _OPTIMIZER, kept)
+    for variable, array in zip(live, arrays, strict=True):
+        variable.assign(array)
 
 
 def _model_file(paths: Sequence[str], url: str) -> str:

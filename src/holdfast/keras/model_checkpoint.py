@@ -8,7 +8,7 @@ from typing import Any, Literal
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import InvalidInputError
 from holdfast.keras import series
-from holdfast.keras.formats import format_of
+from holdfast.keras.formats import check_writable, format_of
 from holdfast.keras.keeper import Keeper
 from holdfast.keras.monitor import Monitor, finite, value_of
 from holdfast.keras.run import Hook, Run
@@ -40,14 +40,15 @@ class ModelCheckpoint(Keeper):
             checkpoint, what precedes it is the store, a directory or a URL of any fsspec protocol.
             `{epoch}`, `{batch}` and every key of the logs may stand in the last component. A name
             alone gets a directory named after it. Of a store the file is `model.keras` or
-            `model.weights.h5`. The suffix chooses the format: `.keras`, `.weights.h5`, `.h5`,
-            `.hdf5`.
+            `model.weights.h5`. The suffix chooses the format: `.keras`, `.weights.h5`,
+            `.weights.json`, `.h5`, `.hdf5`, and without one the directory of a SavedModel.
         monitor (str): the metric to compare; `acc` and `accuracy` are one name.
         verbose (int): 1 prints a line before a save and after its commit, and where nothing
             improved.
         save_best_only (bool): save only what is better than everything in the store's series. NaN
             never is; a missing metric skips the save with one warning.
-        save_weights_only (bool): the file has to be a `.weights.h5`, which is weights in any case.
+        save_weights_only (bool): the file has to be a `.weights.h5` or a `.weights.json`, which
+            are weights in any case.
         mode ("auto" | "min" | "max"): which values are better. `auto` asks the metric, then its
             name.
         save_freq ("epoch" | int | timedelta | str): at every epoch's end, every so many batches, or
@@ -65,6 +66,8 @@ class ModelCheckpoint(Keeper):
             leaves the signal alone.
         on_error ("warn" | "raise"): what a save that failed does to the training. A missing right
             or a full disk is raised before it in any case, by `resume` or as it begins.
+        save_architecture (bool): keep the architecture as JSON beside the file, for
+            `keras.models.model_from_json`.
         period (int | None): from older Keras: epochs between saves.
         options (None), load_weights_on_restart (None | False): from older Keras, accepted so.
 
@@ -93,6 +96,7 @@ class ModelCheckpoint(Keeper):
         storage_options: Mapping[str, Any] | None = None,
         on_error: Literal["warn", "raise"] = "warn",
         preemption: Preemption | bool = True,
+        save_architecture: bool = False,
         period: int | None = None,
         options: None = None,
         load_weights_on_restart: bool | None = None,
@@ -110,6 +114,7 @@ class ModelCheckpoint(Keeper):
             background=background,
             on_error=on_error,
             preemption=preemption,
+            architecture=save_architecture,
         )
         self.monitor = monitor
         self.mode = self._monitor.mode
@@ -299,7 +304,7 @@ def _opened(
         template = Template("model.weights.h5" if weights_only else "model.keras")
         return f"{filepath.url}/{template.text}", template, filepath
     place, text = split(filepath)
-    format_of(text, weights_only=weights_only)
+    check_writable(format_of(text, weights_only=weights_only))
     template = Template(text)
     rule = None if retention is None else series.KeepInSeries(text, retention)
     store = open_store(place, retention=rule, storage_options=storage_options)

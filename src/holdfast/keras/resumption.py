@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from holdfast.checkpoint import Checkpoint
@@ -48,10 +47,7 @@ class Resumption:
     @property
     def is_current(self) -> bool:
         """Whether the model was not trained since it was restored."""
-        return all(
-            np.array_equal(variable.numpy(), value)
-            for variable, value in self.values
-        )
+        return all(np.array_equal(variable.numpy(), value) for variable, value in self.values)
 
     def put_back(self, model: Any, callbacks: Sequence[Any], batch: Any = None) -> list[str]:
         """
