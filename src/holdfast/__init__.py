@@ -26,6 +26,7 @@ from holdfast.errors import StorageFull as StorageFull
 from holdfast.errors import SupersededError as SupersededError
 from holdfast.fetching import Damage as Damage
 from holdfast.fetching import Report as Report
+from holdfast.preemption import Preemption as Preemption
 from holdfast.preflight import Preflight as Preflight
 from holdfast.retention import KeepAll as KeepAll
 from holdfast.retention import KeepBest as KeepBest

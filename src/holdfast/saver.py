@@ -164,16 +164,24 @@ class Saver:
             self._give_way(old)
         return job.future
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
         """
         Wait until nothing is pending.
+
+        Parameters:
+            timeout (float | None): seconds to wait at most; None waits for as long as it takes.
+
+        Returns:
+            bool: whether nothing is pending. What is goes on, and a failure of it is told later.
 
         Raises:
             PendingSaveError: the last save failed; `__cause__` says why.
             SupersededError: a newer session writes into the store.
         """
-        self._drain()
+        if not self._drain(timeout):
+            return False
         self._raise_failure()
+        return True
 
     def close(self) -> None:
         """
@@ -252,14 +260,14 @@ class Saver:
         future.set_exception(error)
         return future
 
-    def _drain(self, timeout: float | None = None) -> None:
+    def _drain(self, timeout: float | None = None) -> bool:
         if os.getpid() != self._pid:
-            return  # the worker is the parent's, and so is what is pending
+            return True  # the worker is the parent's, and so is what is pending
         with self._changed:
             if self._kept:
                 self._again = True
                 self._start()
-            self._changed.wait_for(lambda: self._worker is None, timeout)
+            return self._changed.wait_for(lambda: self._worker is None, timeout)
 
     def _end(self, timeout: float | None) -> None:
         self._closed = True

@@ -341,6 +341,37 @@ def test_the_last_failure_is_raised_by_close_and_by_wait(store, place):
         place.error = StorageError("no network.")
 
 
+def test_a_wait_may_end_before_what_is_pending_does(store, place, backend):
+    place.open.clear()
+    saver = Saver(store)
+    saver.save(Counter(), step=1)
+    assert place.reached.wait(PATIENCE)
+
+    assert saver.wait(timeout=0) is False
+    place.open.set()
+    assert saver.wait(timeout=PATIENCE) is True
+
+    assert steps(backend) == [1]
+    saver.close()
+
+
+def test_a_wait_that_ends_early_leaves_the_failure_to_be_told_later(store, place):
+    place.error = StorageError("no network.")
+    saver = Saver(store, max_pending=2)
+    with checks.quiet():
+        saver.save(Counter(), step=1)
+        saver._drain()
+        place.open.clear()
+        saver.save(Counter(), step=2)
+
+        assert saver.wait(timeout=0) is False
+        place.open.set()
+        with pytest.raises(PendingSaveError, match="no network"):
+            saver.wait()
+        place.error = None
+        saver.close()
+
+
 def test_a_failure_that_was_made_up_for_is_none_at_the_end(store, place, backend):
     place.error = StorageError("no network.")
     saver = Saver(store)

@@ -16,6 +16,7 @@ from holdfast import (
     KeepBest,
     KeepEvery,
     KeepLast,
+    Preemption,
     PrunePlan,
     Report,
     Rule,
@@ -23,6 +24,8 @@ from holdfast import (
     Snapshot,
     State,
 )
+from holdfast.preemption import Notice
+from holdfast.tensorflow import CheckpointManager, CheckpointState
 
 store = holdfast.open_store(
     Path("runs"),
@@ -55,6 +58,13 @@ assert_type(draft.checkpoint, Checkpoint | None)
 with Saver(store, on_error="raise") as saver:
     assert_type(saver.save(Files("model"), step=3), Future[Checkpoint])
     assert_type(saver.age, timedelta | None)
+    assert_type(saver.wait(timeout=5), bool)
+
+with Preemption(grace=110, watch=("gce", "aws")) as preemption:
+    assert_type(preemption.notice, Notice | None)
+    assert_type(preemption.remaining(), float | None)
+    assert_type(preemption.install(heeded=lambda frame: frame is not None), bool)
+    preemption.request("the scheduler", grace=30)
 
 
 @dataclass(frozen=True)
@@ -96,3 +106,11 @@ class Copy:
 
 state: State = Counter()
 rule: Rule = KeepMilestones(frozenset({1})) | KeepLast(1)
+
+manager = CheckpointManager(object(), Path("runs"), 3, 6.5, checkpoint_name="model")
+assert_type(manager.save(1, metrics={"loss": 0.5}), str | None)
+assert_type(manager.latest_checkpoint, str | None)
+assert_type(manager.checkpoints[0], str)
+assert_type(manager.restore_or_initialize(), str | None)
+assert_type(manager.store, CheckpointStore)
+state = CheckpointState(object(), workspace=store.workspace)
