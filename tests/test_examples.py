@@ -14,4 +14,4 @@ def test_a_run_killed_in_the_middle_of_a_save_resumes_and_ends_as_one_never_inte
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "exit code -9 (SIGKILL)" in ran.stdout
-    assert ran.stdout.count("  equal") == 2
+    assert ran.stdout.count("  equal") == 3
