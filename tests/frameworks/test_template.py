@@ -26,6 +26,10 @@ PLACES: dict[str | Path, tuple[str | Path, str]] = {
     "{epoch}.keras": ("checkpoints", "{epoch}.keras"),
     "model.{epoch:02d}-{val_loss:.2f}.h5": ("model", "model.{epoch:02d}-{val_loss:.2f}.h5"),
     "a-{epoch}-of-b.keras": ("a-of-b", "a-{epoch}-of-b.keras"),
+    "model": ("model", "model"),
+    "runs/w-{epoch:02d}-{val_acc:.3f}": ("runs", "w-{epoch:02d}-{val_acc:.3f}"),
+    "model.{epoch:02d}": ("model", "model.{epoch:02d}"),
+    "w-{epoch}.weights.json": ("w", "w-{epoch}.weights.json"),
 }
 
 
@@ -50,6 +54,8 @@ NAMES: dict[str, str] = {
     "{nothing}.keras": "None.keras",
     "{nothing:.3f}.keras": "none.keras",
     "{nan:.2f}.keras": "nan.keras",
+    "w.{epoch:02d}-{nan:.2f}-{val_loss:.2f}": "w.07-nan-0.12",
+    "w-{lost}": "w-none",
 }
 LOGS = {"val_loss": 0.125, "val_accuracy": 0.75, "tag": "run", "nothing": None, "nan": float("nan")}
 
@@ -62,7 +68,25 @@ def test_a_name_is_filled_as_keras_fills_it(text: str, name: str) -> None:
     assert bool(missing) == ("none" in name)
 
 
-@pytest.mark.parametrize("text", ["con.keras", "a" * 129 + ".keras", "-m.keras", "{epoch:{width}}"])
+OTHERS = {
+    "w-{tag}": "w-m.h5' here.*its suffix is not that of the template",
+    "w.{epoch:x}": "w.a' here.*does not say how to save a model",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), OTHERS.items(), ids=str)
+def test_a_name_never_becomes_one_of_another_format(text: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        Template(text).fill(epoch=10, batch=None, logs={"tag": "m.h5"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("con.keras", "a" * 129 + ".keras", "-m.keras", "{epoch:{width}}"),
+        *("training", "m.{tag}", "cp.ckpt", "m."),
+    ],
+)
 def test_a_name_that_cannot_be_kept_is_told_at_once(text: str) -> None:
     with pytest.raises(InvalidInputError):
         Template(text)

@@ -74,7 +74,7 @@ class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
         steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
-        self._batch_size = _whole("batch_size", batch_size, least=1)
+        self._batch_size = whole_number("batch_size", batch_size, least=1)
         self._seed = checked_seed(seed)
         self._shuffle = shuffle
         if isinstance(x, int | np.integer):
@@ -88,7 +88,7 @@ class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
                     f"x is the number of samples, {x:,}, and nothing says how to load them. Give "
                     "arrays, or override load in a subclass."
                 )
-            self._data, samples = None, _whole("x", int(x), least=1)
+            self._data, samples = None, whole_number("x", int(x), least=1)
         else:
             self._data, samples = _arrays(x, y, sample_weight)
         self._samples = samples
@@ -102,7 +102,7 @@ class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
         self._steps = (
             self._batches_in_pass
             if steps_per_epoch is None
-            else _whole("steps_per_epoch", steps_per_epoch, least=1)
+            else whole_number("steps_per_epoch", steps_per_epoch, least=1)
         )
         self._order: tuple[int, np.ndarray[Any, Any]] | None = None
         self._reading: _Reading | None = None
@@ -169,7 +169,7 @@ class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
         Parameters:
             epoch (int): its number, from 0.
         """
-        _whole("epoch", epoch, least=0)
+        whole_number("epoch", epoch, least=0)
         batches = range(len(self))
         return np.concatenate([self._indexes(*self._place(epoch, each)) for each in batches])
 
@@ -184,8 +184,8 @@ class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
         Raises:
             InvalidInputError: there is no such epoch or batch.
         """
-        _whole("number", number, least=0)
-        if _whole("start", start, least=0) > len(self):
+        whole_number("number", number, least=0)
+        if whole_number("start", start, least=0) > len(self):
             raise InvalidInputError(f"an epoch has {len(self):,} batches, and start is {start:,}.")
         return (self._batch(number, each) for each in range(start, len(self)))
 
@@ -297,13 +297,14 @@ def random_bits(seed: int, number: int, part: int = 0) -> np.random.Philox:
 
 def checked_seed(seed: object) -> int:
     """The seed, if it is one; else InvalidInputError."""
-    number = _whole("seed", seed, least=0)
+    number = whole_number("seed", seed, least=0)
     if number >= _SEEDS:
         raise InvalidInputError(f"seed is below 2**64, not {seed!r}.")
     return number
 
 
-def _whole(name: str, value: object, *, least: int) -> int:
+def whole_number(name: str, value: object, *, least: int) -> int:
+    """The value, if it is a whole number that is not too small; else InvalidInputError."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise InvalidInputError(f"{name} is a whole number from {least} on, not {value!r}.")
     return int(value)

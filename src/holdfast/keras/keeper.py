@@ -10,7 +10,7 @@ import keras
 from holdfast import layout, preflight
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import CheckpointError, InvalidInputError, SupersededError
-from holdfast.keras import resumption, series, training
+from holdfast.keras import formats, resumption, series, training
 from holdfast.keras.capture import KerasState
 from holdfast.keras.coordinator import Coordinator
 from holdfast.keras.progress import Position, Progress
@@ -92,6 +92,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Look at the store, before anything is trained."""
         self._voice.begin()
+        formats.check_writable(formats.format_of(self._series), self.model)
         self._prove(self._on_error)
         if self._background and self._saver is None:
             self._saver = Saver(self.store, on_error=self._on_error)

@@ -14,9 +14,6 @@ from holdfast.keras.formats import FORMATS, format_of, read_whole
 from holdfast.keras.variables import describe, difference, read_arrays
 from holdfast.store import CheckpointStore, open_store
 
-#: What the training part holds the optimizer in where the model's file does not bring it back.
-_OPTIMIZER = "optimizer.npz"
-
 
 def load_model(
     store: CheckpointStore | str | os.PathLike[str],
@@ -84,7 +81,7 @@ def _bring_optimizer(model: Any, files: Path) -> None:
             f"the optimizer in {state.file} is not the one that was saved with it: {told}. The "
             "checkpoint is untouched. Load it with compile=False."
         )
-    arrays = read_arrays(files / training.DIRECTORY / _OPTIMIZER, kept)
+    arrays = read_arrays(files / training.DIRECTORY / training.OPTIMIZER, kept)
     for variable, array in zip(live, arrays, strict=True):
         variable.assign(array)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from holdfast.errors import InvalidInputError
 from holdfast.keras import opening
-from holdfast.keras.data import checked_seed, random_bits
+from holdfast.keras.data import checked_seed, random_bits, whole_number
 from holdfast.keras.opening import Opening
 
 
@@ -37,7 +37,7 @@ def replayable(make: Callable[[Any], Any], seed: int = 0) -> Any:
 
     Parameters:
         make (Callable[[tf.Tensor], tf.data.Dataset]): builds one epoch, in batches, from its seed,
-            a scalar `int64` from 0 on. It is called in a graph, once.
+            a scalar `int64` from 0 on. It is called in a graph, to build it and never again.
         seed (int): from 0 to 2**64 - 1.
 
     Returns:
@@ -76,7 +76,9 @@ def epoch_of(make: Callable[[Any], Any], number: int, seed: int = 0, *, start: i
     Raises:
         InvalidInputError: an argument is wrong.
     """
-    drawn = tf.constant(_epoch_seed(checked_seed(seed), number))
+    whole_number("number", number, least=0)
+    whole_number("start", start, least=0)
+    drawn = _epoch_seed(checked_seed(seed), number)
     return tf.data.Dataset.from_tensors(drawn).flat_map(lambda each: _made(make, each).skip(start))
 
 

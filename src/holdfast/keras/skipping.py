@@ -21,8 +21,7 @@ class Skipping:
         logs (Mapping[str, Any]): what each of the batches is said to have come to.
 
     Attributes:
-        first_batch (Any): the first batch that passed, where Keras takes the batches itself; else
-            None.
+        first_batch (Any): the first batch that passed.
     """
 
     def __init__(self, model: Any, callbacks: Any, heard: Any, logs: Mapping[str, Any]) -> None:
@@ -41,21 +40,17 @@ class Skipping:
 
     def __call__(self, *given: Any) -> Any:
         """Take what Keras's own function takes, and train nothing."""
-        if keras.backend.backend() == "jax":
-            return dict(self._logs), given[0]  # the state, which `fit` carries from step to step
-        if keras.backend.backend() == "tensorflow":
-            self._take(given[0])
-        return dict(self._logs)
+        # The data comes last: an iterator, or on PyTorch a list. On JAX the state comes before it,
+        # which `fit` carries from step to step.
+        *state, data = given
+        taken = list(itertools.islice(data, self._model.steps_per_execution))
+        if not taken:
+            raise StopIteration  # as Keras's own says that the data has ended
+        if self.first_batch is None:
+            self.first_batch = taken[0]
+        return (dict(self._logs), *state) if state else dict(self._logs)
 
     def end(self) -> None:
         """Train again, and tell everybody."""
         self._model.train_function = self._trains
         self._list.callbacks = self._callbacks
-
-    def _take(self, iterator: Any) -> None:
-        # On TensorFlow the function takes batches from an iterator; elsewhere it is given them.
-        taken = list(itertools.islice(iterator, self._model.steps_per_execution))
-        if not taken:
-            raise StopIteration  # as Keras's own says that the data has ended
-        if self.first_batch is None:
-            self.first_batch = taken[0]

@@ -1,29 +1,28 @@
 """The training part of a checkpoint: what a run needs to go on, and no format of Keras keeps."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from holdfast import disk, layout, record
+from holdfast import disk
 from holdfast.errors import FormatError, InvalidInputError
 from holdfast.keras import formats, packing, randomness, variables
-from holdfast.keras.packing import Packed
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
+from holdfast.keras.training_state import PATH, TrainingState, decode, encode
 from holdfast.keras.variables import Described, describe, difference
 
-#: The format of the training part that this version writes, and the newest that it reads.
-FORMAT = 2
-
 DIRECTORY = "training"
-_STATE = "state.json"
+#: The weights, where the format of the model's file does not bring them back.
 _WEIGHTS = "model.weights.h5"
-_OPTIMIZER = "optimizer.npz"
+#: The optimizer, where the format does not bring it back.
+OPTIMIZER = "optimizer.npz"
+#: The weights that Keras writes otherwise than they are, such as those of LoRA.
+_ALTERED = "weights.npz"
+#: The arrays that the state speaks of.
 _ARRAYS = "arrays.npz"
 #: Bytes that the state may have: 100,000 variables take about 10 MiB.
 _MAX_BYTES = 64 * 1024 * 1024
@@ -32,61 +31,6 @@ _BUILD = (
     "To build it, begin it with keras.Input(shape), call model.build(input_shape), or call it once "
     "on a batch."
 )
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """
-    What `training/state.json` says.
-
-    Attributes:
-        file (str): the model's file in the checkpoint.
-        position (Position): where the training stood.
-        weights (tuple[Described, ...]): the model's weights, without their values.
-        optimizer (tuple[Described, ...] | None): its optimizer's variables; None without one.
-        optimizer_class (str | None): what the optimizer is.
-        iterations (int | None): the steps that the optimizer has taken.
-        seeds (tuple[tuple[Described, tuple[int, ...]], ...]): the seed generators' states.
-        rest (Packed): what was kept beside the model, without its arrays: under `random` the
-            random states of the process, under `run` what belongs to a `fit`.
-        arrays (tuple[Described, ...]): the arrays of the rest, without their values.
-        keras, backend (str): what wrote it.
-    """
-
-    file: str
-    position: Position
-    weights: tuple[Described, ...]
-    optimizer: tuple[Described, ...] | None
-    optimizer_class: str | None
-    iterations: int | None
-    seeds: tuple[tuple[Described, tuple[int, ...]], ...]
-    rest: Any
-    arrays: tuple[Described, ...]
-    keras: str
-    backend: str
-
-    @classmethod
-    def of(cls, model: Any, file: str, position: Position, rest: Packed) -> "TrainingState":
-        """Describe a built model."""
-        optimizer = getattr(model, "optimizer", None)
-        states = variables.seed_states(model)
-        values = [tuple(int(number) for number in state.numpy().ravel()) for state in states]
-        return cls(
-            file=file,
-            position=position,
-            weights=describe(model.weights),
-            optimizer=describe(optimizer.variables) if optimizer is not None else None,
-            optimizer_class=type(optimizer).__name__ if optimizer is not None else None,
-            iterations=int(optimizer.iterations) if optimizer is not None else None,
-            seeds=tuple(zip(describe(states), values, strict=True)),
-            rest=rest.json,
-            arrays=tuple(
-                Described(f"array {number}", str(array.dtype), array.shape)
-                for number, array in enumerate(rest.arrays)
-            ),
-            keras=keras.__version__,
-            backend=keras.backend.backend(),
-        )
 
 
 def write(model: Any, file: str, position: Position, run: Run | None, directory: Path) -> None:
@@ -110,13 +54,16 @@ def write(model: Any, file: str, position: Position, run: Run | None, directory:
     part, kind = directory / DIRECTORY, formats.format_of(file)
     with disk.disk_errors("write", part):
         part.mkdir()
-        disk.write_new(part / _STATE, _encode(state))
+        disk.write_new(directory / PATH, encode(state))
         variables.write_arrays(part / _ARRAYS, packed.arrays)
+        if state.altered:
+            exact = [model.weights[number].numpy() for number in state.altered]
+            variables.write_arrays(part / _ALTERED, exact)
         if not kind.keeps_weights:
             formats.write(model, part / _WEIGHTS)
         elif state.optimizer is not None and not kind.keeps_optimizer:
             values = [variable.numpy() for variable in model.optimizer.variables]
-            variables.write_arrays(part / _OPTIMIZER, values)
+            variables.write_arrays(part / OPTIMIZER, values)
 
 
 def read(directory: Path) -> TrainingState:
@@ -127,20 +74,20 @@ def read(directory: Path) -> TrainingState:
         InvalidInputError: the checkpoint has no training part.
         FormatError: it cannot be read, or is of a newer format.
     """
-    path = directory / DIRECTORY / _STATE
+    path = directory / PATH
     with disk.disk_errors("read", path):
         try:
             if path.stat().st_size > _MAX_BYTES:
-                raise FormatError(f"{DIRECTORY}/{_STATE} has more than {_MAX_BYTES:,} bytes")
+                raise FormatError(f"{PATH} has more than {_MAX_BYTES:,} bytes")
             data = path.read_bytes()
         except FileNotFoundError as error:
             held = ", ".join(path for path, _ in disk.walk(directory)) or "nothing"
             raise InvalidInputError(
-                f"the checkpoint holds no {DIRECTORY}/{_STATE}, so no Keras state of ours was "
+                f"the checkpoint holds no {PATH}, so no Keras state of ours was "
                 f"saved in it; it holds {held}. The model is unchanged. Take another checkpoint, "
                 "or store.download() it and load its files with Keras."
             ) from error
-    return _decode(data)
+    return decode(data)
 
 
 def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
@@ -159,18 +106,22 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
         FormatError: a file of the checkpoint cannot be loaded.
     """
     check_built(model)
-    _check("weights", state.weights, describe(model.weights), model)
+    _check(state, "weights", state.weights, describe(model.weights), model)
     optimizer = _built_optimizer(state, model)
     seeds = variables.seed_states(model)
-    _check("seed generators", [each for each, _ in state.seeds], describe(seeds), model)
+    _check(state, "seed generators", [each for each, _ in state.seeds], describe(seeds), model)
     part, kind = directory / DIRECTORY, formats.format_of(state.file)
     arrays = None
     if optimizer is not None and state.optimizer is not None:
-        _check("optimizer", state.optimizer, describe(optimizer.variables), model)
+        _check(state, "optimizer", state.optimizer, describe(optimizer.variables), model)
         if kind.keeps_weights and not kind.keeps_optimizer:
-            arrays = list(variables.read_arrays(part / _OPTIMIZER, state.optimizer))
+            arrays = list(variables.read_arrays(part / OPTIMIZER, state.optimizer))
     random, run = _rest(state, part)
-    formats.read(model, directory / state.file if kind.keeps_weights else part / _WEIGHTS)
+    described = [state.weights[number] for number in state.altered]
+    exact = list(variables.read_arrays(part / _ALTERED, described)) if described else []
+    _read(state, model, directory / state.file if kind.keeps_weights else part / _WEIGHTS)
+    for number, array in zip(state.altered, exact, strict=True):
+        model.weights[number].assign(array)
     if optimizer is not None and arrays is not None:
         for variable, array in zip(optimizer.variables, arrays, strict=True):
             variable.assign(array)
@@ -179,7 +130,7 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
     if optimizer is not None and int(optimizer.iterations) != state.iterations:
         raise FormatError(
             f"{state.file} brought the optimizer to step {int(optimizer.iterations):,}, and "
-            f"{DIRECTORY}/{_STATE} says {state.iterations:,}. The checkpoint is untouched; the "
+            f"{PATH} says {state.iterations:,}. The checkpoint is untouched; the "
             "model has changed, so build it again before you use it."
         )
     if random is not None:
@@ -213,8 +164,7 @@ def _rest(state: TrainingState, part: Path) -> tuple[Mapping[str, Any] | None, R
         return rest["random"], None if rest["run"] is None else Run.of(rest["run"])
     except (TypeError, ValueError, LookupError) as error:
         raise FormatError(
-            f"{DIRECTORY}/{_STATE} is not valid: {error!r}. The model is unchanged. Restore "
-            "another checkpoint."
+            f"{PATH} is not valid: {error!r}. The model is unchanged. Restore another checkpoint."
         ) from error
 
 
@@ -266,7 +216,13 @@ def _is_built(state: TrainingState) -> bool:
     return state.optimizer is not None and any(each.shape for each in state.optimizer)
 
 
-def _check(what: str, kept: Sequence[Described], live: Sequence[Described], model: Any) -> None:
+def _check(
+    state: TrainingState,
+    what: str,
+    kept: Sequence[Described],
+    live: Sequence[Described],
+    model: Any,
+) -> None:
     told = difference(kept, live)
     if told is None:
         return
@@ -275,89 +231,24 @@ def _check(what: str, kept: Sequence[Described], live: Sequence[Described], mode
     raise InvalidInputError(
         f"the {what} in the checkpoint and in the model {model.name!r} differ: {told}. The model's "
         f"values are unchanged. Build and compile it as in the run that is resumed.{hint}"
+        f"{_elsewhere(state)}"
     )
 
 
-def _encode(state: TrainingState) -> bytes:
-    members = {
-        "format": FORMAT,
-        "file": state.file,
-        **asdict(state.position),
-        "keras": state.keras,
-        "backend": state.backend,
-        "optimizer": state.optimizer_class,
-        "iterations": state.iterations,
-        # As texts: an integer of 2^53 or more is not the same number in every JSON reader.
-        "seeds": [
-            [*_row(each), [str(number) for number in values]] for each, values in state.seeds
-        ],
-        "weights": [_row(each) for each in state.weights],
-        "optimizer_variables": (
-            None if state.optimizer is None else [_row(each) for each in state.optimizer]
-        ),
-        "arrays": [_row(each) for each in state.arrays],
-        "rest": state.rest,
-    }
-    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in members.items())
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _decode(data: bytes) -> TrainingState:
+def _read(state: TrainingState, model: Any, path: Path) -> None:
     try:
-        members = record.parse(data, "it")
-        version = _count(members["format"])
-        if version <= FORMAT:
-            return _state(members)
-    except (FormatError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{DIRECTORY}/{_STATE} is not valid: {error}. The model is unchanged. "
-            "Restore another checkpoint."
-        ) from error
-    raise FormatError(
-        f"{DIRECTORY}/{_STATE} is of format {version}; this version of Holdfast reads up to "
-        f"{FORMAT}. The model is unchanged. Upgrade holdfast to go on.",
-        newer=True,
+        formats.read(model, path)
+    except FormatError as error:
+        raise FormatError(f"{error}{_elsewhere(state)}") from error
+
+
+def _elsewhere(state: TrainingState) -> str:
+    """What wrote the checkpoint, where that is not what reads it."""
+    there = f"Keras {state.keras} on {state.backend}"
+    here = f"Keras {keras.__version__} on {keras.backend.backend()}"
+    if there == here:
+        return ""
+    return (
+        f" It was written by {there}, and this is {here}: resume it there, or store.download() it "
+        "and load its weights with model.load_weights."
     )
-
-
-def _state(members: Mapping[str, Any]) -> TrainingState:
-    optimizer, steps_per_epoch = members["optimizer_variables"], members["steps_per_epoch"]
-    layout.check_paths([members["file"]])
-    formats.format_of(members["file"])
-    return TrainingState(
-        file=members["file"],
-        position=Position(
-            epoch=_count(members["epoch"]),
-            batch=_count(members["batch"]),
-            step=_count(members["step"]),
-            steps_per_epoch=None if steps_per_epoch is None else _count(steps_per_epoch),
-        ),
-        weights=tuple(_described(*row) for row in members["weights"]),
-        optimizer=None if optimizer is None else tuple(_described(*row) for row in optimizer),
-        optimizer_class=None if optimizer is None else str(members["optimizer"]),
-        iterations=None if optimizer is None else _count(members["iterations"]),
-        seeds=tuple(
-            (_described(*row[:3]), tuple(int(number) for number in row[3]))
-            for row in members["seeds"]
-        ),
-        rest=members.get("rest"),  # before format 2 nothing was kept beside the model
-        arrays=tuple(_described(*row) for row in members.get("arrays", ())),
-        keras=str(members["keras"]),
-        backend=str(members["backend"]),
-    )
-
-
-def _row(each: Described) -> list[Any]:
-    return [each.path, each.dtype, list(each.shape)]
-
-
-def _described(path: object, dtype: object, shape: list[object]) -> Described:
-    if not isinstance(path, str) or not isinstance(dtype, str):
-        raise TypeError(f"{path!r} is no variable's path, or {dtype!r} no type")
-    return Described(path, dtype, tuple(_count(size) for size in shape))
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{value!r} is no count")
-    return value
