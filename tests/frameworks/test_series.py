@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from holdfast import Checkpoint, CheckpointId, KeepBest, KeepLast, open_store
 from holdfast.errors import CheckpointWarning
 from holdfast.keras import ModelCheckpoint
-from holdfast.keras.series import KEY, KeepInSeries
+from holdfast.series import KEY, KeepInSeries
 from holdfast.testing import RuleContract, histories
 from tests.frameworks.runs import new_model, play, same, set_all, values
 

@@ -1,11 +1,11 @@
 """Never run: the public types, as users write them. The strict type checker reads it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import holdfast
 from holdfast import (
@@ -24,6 +24,7 @@ from holdfast import (
     Snapshot,
     State,
 )
+from holdfast.keras import ReplayableDataset
 from holdfast.preemption import Notice
 from holdfast.tensorflow import CheckpointManager, CheckpointState
 
@@ -114,3 +115,7 @@ assert_type(manager.checkpoints[0], str)
 assert_type(manager.restore_or_initialize(), str | None)
 assert_type(manager.store, CheckpointStore)
 state = CheckpointState(object(), workspace=store.workspace)
+
+data = ReplayableDataset([[1.0]], batch_size=8, seed=1, steps_per_epoch=100)
+assert_type(len(data), int)
+assert_type(data.epoch(3, start=20), Iterator[Any])

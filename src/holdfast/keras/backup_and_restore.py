@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
+from holdfast import series
 from holdfast.errors import InvalidInputError, StorageError
-from holdfast.keras import series
 from holdfast.keras.keeper import Keeper
 from holdfast.keras.monitor import finite
 from holdfast.keras.run import Hook, Run

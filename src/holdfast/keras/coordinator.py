@@ -175,7 +175,8 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         if self._at_last_batch is None:
             self._at_last_batch = self._after_batch()
 
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+    # Where Keras runs on JAX or PyTorch it may tell of a batch's end on other threads.
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the process, if that was asked for."""
         self._end_if_asked(lambda: self._at_last_batch)
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import keras
 
-from holdfast import layout, preflight
+from holdfast import layout, preflight, series
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import CheckpointError, InvalidInputError, SupersededError
-from holdfast.keras import formats, resumption, series, training
+from holdfast.keras import formats, resumption, training
 from holdfast.keras.capture import KerasState
 from holdfast.keras.coordinator import Coordinator
 from holdfast.keras.progress import Position, Progress

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
+from holdfast import series
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import InvalidInputError
-from holdfast.keras import series
 from holdfast.keras.formats import check_writable, format_of
 from holdfast.keras.keeper import Keeper
 from holdfast.keras.monitor import Monitor, finite, value_of

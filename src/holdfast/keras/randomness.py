@@ -17,8 +17,9 @@ def capture() -> dict[str, Any]:
     Take the random states of this process.
 
     They are those of Python's `random`, of NumPy's global generator, of Keras's global seed
-    generator, of TensorFlow's global generator, and of PyTorch's. JAX has none. What TensorFlow's
-    older functions draw (`tf.random.uniform` and the like) comes from states that cannot be read.
+    generator, of TensorFlow's global generator, and of PyTorch's, which a `DataLoader` draws from
+    on any backend. JAX has none. What TensorFlow's older functions draw (`tf.random.uniform` and
+    the like) comes from states that cannot be read.
 
     Returns:
         dict[str, Any]: plain values and NumPy arrays, by library.
@@ -36,10 +37,11 @@ def capture() -> dict[str, Any]:
         drawn = importlib.import_module("tensorflow.python.ops.stateful_random_ops")
         if (made := drawn.global_generator) is not None:
             states["tensorflow"] = [int(made.algorithm), made.state.numpy()]
-    if _runs_on("torch"):
-        torch: Any = sys.modules["torch"]
+    if (torch := _torch()) is not None:
         states["torch"] = torch.get_rng_state().numpy()
-        states["cuda"] = [each.numpy() for each in torch.cuda.get_rng_state_all()]
+        # To ask for a state would begin to use the devices.
+        drawn_on = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        states["cuda"] = [each.numpy() for each in drawn_on]
     return states
 
 
@@ -63,8 +65,7 @@ def put_back(states: Mapping[str, Any]) -> None:
             tensorflow.random.set_global_generator(generator)
         else:  # functions that were traced before hold on to it
             drawn.global_generator.reset(state)
-    if "torch" in states and _runs_on("torch"):
-        torch: Any = sys.modules["torch"]
+    if "torch" in states and (torch := _torch()) is not None:
         torch.set_rng_state(torch.from_numpy(states["torch"]))
         if len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([torch.from_numpy(each) for each in states["cuda"]])
@@ -72,6 +73,11 @@ def put_back(states: Mapping[str, Any]) -> None:
     np.random.set_state(states["numpy"])
     version, words, gauss = states["python"]
     random.setstate((version, tuple(int(word) for word in words), gauss))
+
+
+def _torch() -> Any | None:
+    """PyTorch, if anything has imported it: what draws from its random state has."""
+    return sys.modules.get("torch")
 
 
 def _runs_on(name: str) -> bool:

@@ -126,7 +126,7 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
         for variable, array in zip(optimizer.variables, arrays, strict=True):
             variable.assign(array)
     for variable, (_, numbers) in zip(seeds, state.seeds, strict=True):
-        variable.assign(np.array(numbers, dtype=variable.dtype).reshape(variable.shape))
+        variable.assign(np.array(numbers).astype(variable.dtype).reshape(variable.shape))
     if optimizer is not None and int(optimizer.iterations) != state.iterations:
         raise FormatError(
             f"{state.file} brought the optimizer to step {int(optimizer.iterations):,}, and "
@@ -135,6 +135,8 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
         )
     if random is not None:
         put_back_random(random)
+    if state.backend != keras.backend.backend():
+        warnings.warn(_moved(state), CheckpointWarning, stacklevel=3)
     return run
 
 
@@ -224,6 +226,9 @@ def _check(
     model: Any,
 ) -> None:
     told = difference(kept, live)
+    if told is not None and state.backend != keras.backend.backend():
+        # Counts and seeds are integers of another size on each backend.
+        told = difference([_sizeless(each) for each in kept], [_sizeless(each) for each in live])
     if told is None:
         return
     unbuilt = [layer.name for layer in model.layers if not layer.built]
@@ -232,6 +237,21 @@ def _check(
         f"the {what} in the checkpoint and in the model {model.name!r} differ: {told}. The model's "
         f"values are unchanged. Build and compile it as in the run that is resumed.{hint}"
         f"{_elsewhere(state)}"
+    )
+
+
+def _sizeless(each: Described) -> Described:
+    is_integer = each.dtype.removeprefix("u").startswith("int")
+    return replace(each, dtype="integer") if is_integer else each
+
+
+def _moved(state: TrainingState) -> str:
+    there, here = state.backend, keras.backend.backend()
+    return (
+        f"the checkpoint was written by Keras {state.keras} on {there}, and this is {here}. The "
+        "weights, the optimizer and the place in the run are those that were saved. What is drawn "
+        f"at random and how sums are rounded is not as on {there}, so it will not end with the "
+        f"same bytes as a run that stayed there. To resume exactly, set KERAS_BACKEND={there}."
     )
 
 
