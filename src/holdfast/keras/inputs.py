@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import keras
 import numpy as np
 
 _CURE = (
@@ -23,19 +24,34 @@ def not_replayable(fit: FrameType | None) -> Iterator[str]:
         fit (FrameType | None): the frame of `fit`, or of whatever else calls the callbacks.
     """
     given: dict[str, Any] = {} if fit is None or fit.f_code.co_name != "fit" else fit.f_locals
-    data, shuffle = given.get("x"), given.get("shuffle")
+    data, shuffle, steps = given.get("x"), given.get("shuffle"), given.get("steps_per_epoch")
     if isinstance(data, Iterator):
         yield (
             "fit takes its batches from a generator, which begins anew in this process and gives "
             f"the batches of the first epoch again. {_CURE}Give a keras.utils.PyDataset or a "
             "tf.data.Dataset instead; holdfast.keras.ReplayableDataset makes one of arrays."
         )
-    elif shuffle and _is_array(data):
+    elif steps is not None and _is_array(data):
+        yield (
+            f"fit takes {steps:,} batches of its arrays for an epoch and goes on from there in the "
+            "next, and in this process it began at the first batch again, or shuffled anew. "
+            f"{_CURE}For that give holdfast.keras.ReplayableDataset(x, y, batch_size, seed, "
+            f"steps_per_epoch={steps}) in the place of the arrays, and to fit no steps_per_epoch."
+        )
+    elif shuffle and _is_array(data) and keras.backend.backend() == "tensorflow":
+        # On JAX it draws from NumPy's random state, on PyTorch from PyTorch's: those are kept.
         yield (
             "fit shuffles arrays by a random state that nobody can read or set, so from here on "
             f"the batches come in another order than they would have. {_CURE}For that give "
             "holdfast.keras.ReplayableDataset(x, y, batch_size, seed) in the place of the arrays, "
             "or shuffle=False."
+        )
+    elif _draws_by_itself(data):
+        yield (
+            "the DataLoader draws from a torch.Generator of its own, which begins anew in this "
+            f"process, so from here on the batches are others than they would have been. {_CURE}"
+            "For that leave generator out: then it draws from PyTorch's own random state, which is "
+            "kept."
         )
 
 
@@ -46,3 +62,9 @@ def _is_array(data: Any) -> bool:
         data = data[0]
     # As Keras tells arrays from data that gives its batches itself.
     return isinstance(data, np.ndarray) or (hasattr(data, "__array__") and hasattr(data, "shape"))
+
+
+def _draws_by_itself(data: Any) -> bool:
+    """Whether it is a PyTorch `DataLoader` with a random state that is not kept."""
+    sampler = getattr(data, "sampler", None)
+    return any(getattr(each, "generator", None) is not None for each in (data, sampler))

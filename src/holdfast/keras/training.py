@@ -1,6 +1,8 @@
 """The training part of a checkpoint: what a run needs to go on, and no format of Keras keeps."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import keras
 import numpy as np
 
 from holdfast import disk
-from holdfast.errors import FormatError, InvalidInputError
+from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
 from holdfast.keras import formats, packing, randomness, variables
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
