@@ -38,6 +38,13 @@ def not_replayable(fit: FrameType | None) -> Iterator[str]:
             f"{_CURE}For that give holdfast.keras.ReplayableDataset(x, y, batch_size, seed, "
             f"steps_per_epoch={steps}) in the place of the arrays, and to fit no steps_per_epoch."
         )
+    elif steps is not None and hasattr(data, "cardinality") and int(data.cardinality()) != steps:
+        yield (
+            f"fit takes {steps:,} batches of its tf.data.Dataset for an epoch and goes on from "
+            "there in the next, and in this process it began at the first batch again. "
+            f"{_CURE}For that let the dataset end after the {steps:,} batches of an epoch, as "
+            "holdfast.keras.pipeline.replayable does, and give fit no steps_per_epoch."
+        )
     elif shuffle and _is_array(data) and keras.backend.backend() == "tensorflow":
         # On JAX it draws from NumPy's random state, on PyTorch from PyTorch's: those are kept.
         yield (
