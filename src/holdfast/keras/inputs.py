@@ -38,7 +38,7 @@ def not_replayable(fit: FrameType | None) -> Iterator[str]:
             f"{_CURE}For that give holdfast.keras.ReplayableDataset(x, y, batch_size, seed, "
             f"steps_per_epoch={steps}) in the place of the arrays, and to fit no steps_per_epoch."
         )
-    elif steps is not None and hasattr(data, "cardinality") and int(data.cardinality()) != steps:
+    elif steps is not None and _batches(data) not in (None, steps):
         yield (
             f"fit takes {steps:,} batches of its tf.data.Dataset for an epoch and goes on from "
             "there in the next, and in this process it began at the first batch again. "
@@ -69,6 +69,12 @@ def _is_array(data: Any) -> bool:
         data = data[0]
     # As Keras tells arrays from data that gives its batches itself.
     return isinstance(data, np.ndarray) or (hasattr(data, "__array__") and hasattr(data, "shape"))
+
+
+def _batches(data: Any) -> int | None:
+    """How many batches a `tf.data.Dataset` has; negative where it cannot tell, or has no end."""
+    cardinality = getattr(data, "cardinality", None)
+    return None if cardinality is None else int(cardinality())
 
 
 def _draws_by_itself(data: Any) -> bool:
