@@ -175,7 +175,8 @@ class Remover:
 
     def _remove(self, id: CheckpointId) -> bool:
         mark = layout.doomed_key(id, new_token())
-        self._backend.create(mark, b"")
+        with contextlib.suppress(AlreadyExists):  # its own: the reply to the first try was lost
+            self._backend.create(mark, b"")
         if id in self.pins():
             self._backend.delete(mark)
             return False

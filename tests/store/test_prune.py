@@ -12,6 +12,7 @@ from holdfast import (
     StorageError,
     layout,
 )
+from holdfast.backends.retrying import RetryingBackend
 from holdfast.retention import AllOf
 from holdfast.testing.faults import Fault, FaultBackend
 from tests.store import checks
@@ -49,6 +50,17 @@ def test_a_dry_run_removes_nothing_and_tells_the_same(store, backend, file):
     done = store.prune(KeepLast(1))
     assert [one.step for one in told.remove] == [one.step for one in done.remove] == [1, 2]
     assert [kept.checkpoint.step for kept in told.keep] == [3]
+
+
+def test_a_lost_reply_to_its_mark_does_not_end_a_prune(process, backend, file):
+    for step in (1, 2):
+        process().save(file, step=step)
+    lost = FaultBackend(backend, [Fault(at=1, when="after", verb="create")])
+
+    process(on=RetryingBackend(lost, sleep=lambda _: None)).prune(KeepLast(1))
+
+    assert steps(backend) == [2]
+    assert not [key for key in backend.objects if key.startswith("doomed/")]
 
 
 def test_what_goes_goes_whole_and_nothing_else(store, backend, file):
