@@ -301,7 +301,7 @@ class Play:
                 assert call.seconds <= DEADLINE_S, f"{call} was not over by its deadline"
                 most = MOST_REQUESTS if self.place.per_try == 1 else TRIES * self.place.per_try
                 keys = call.key.count(" ") + 1
-                assert call.requests <= most * keys, f"{call} asked too often"
+                assert call.requests <= most * keys * call.calls, f"{call} asked too often"
 
     def _judge_error(self, trouble: Trouble, outcome: Outcome) -> None:
         if trouble.passes:

@@ -17,11 +17,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """One verb that the store called, what it cost, and how long it took by the line's clock."""
+    """
+    One verb that the store called.
+
+    Attributes:
+        requests: how many were made meanwhile.
+        calls: how many made them: this one, and those that shared its time.
+        seconds: how long it took by the line's clock.
+    """
 
     verb: str
     key: str
     requests: int
+    calls: int
     seconds: float
 
 
@@ -45,6 +53,7 @@ class Line:
         self._place = place
         self._ahead = 0.0
         self._given_up = 0
+        self._under_way: dict[object, int] = {}
         self._lock = threading.Lock()
         self._inner: Backend | None = None
 
@@ -71,11 +80,17 @@ class Line:
     def count(self, verb: str, key: str, call: Callable[[], T]) -> T:
         """Note what a call costs."""
         before, began = len(self.proxy.requests), self._clock()
+        me = object()
+        with self._lock:
+            beside = {each: calls + 1 for each, calls in self._under_way.items()}
+            self._under_way = {**beside, me: len(beside) + 1}
         try:
             return call()
         finally:
+            with self._lock:
+                calls = self._under_way.pop(me)
             cost = len(self.proxy.requests) - before
-            self.calls.append(Call(verb, key, cost, self._clock() - began))
+            self.calls.append(Call(verb, key, cost, calls, self._clock() - began))
 
     def _clock(self) -> float:
         return time.monotonic() + self._ahead

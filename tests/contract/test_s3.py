@@ -50,7 +50,8 @@ def nobody_at_home(tmp_path_factory):
         return
     nothing = tmp_path_factory.mktemp("home") / "nothing"
     with pytest.MonkeyPatch.context() as patch:
-        for name in [*_HIDDEN, *(name for name in os.environ if name.startswith("AWS_"))]:
+        found = [name for name in os.environ if name.startswith("AWS_")]
+        for name in {*_HIDDEN, *found} - {"AWS_CA_BUNDLE"}:
             patch.delenv(name, raising=False)
         patch.setenv("AWS_CONFIG_FILE", str(nothing))
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nothing))
@@ -70,12 +71,32 @@ def rclone():
         yield server
 
 
+@pytest.fixture(scope="module")
+def moto_clients(moto):
+    return clients_of(moto)
+
+
+@pytest.fixture(scope="module")
+def rclone_clients(rclone):
+    return clients_of(rclone)
+
+
+def clients_of(server):
+    """Two, for the whole contract: to make one takes longer than what most tests do with it."""
+    return [S3Backend(server.url(), server.storage_options())._client for _ in range(2)]
+
+
 class OnServer(BackendContract):
     @pytest.fixture
-    def backend(self, server):
+    def backend(self, server, clients):
         self.server = server
-        backend = S3Backend(server.url(f"runs/{next(_numbers)}"), server.storage_options())
-        self.other = S3Backend(backend.url, server.storage_options())
+        url = server.url(f"runs/{next(_numbers)}")
+        backend, self.other = (self.opened(url, client) for client in clients)
+        return backend
+
+    def opened(self, url, client):
+        backend = S3Backend(url, self.server.storage_options())
+        backend._client = client
         return backend
 
     def behind(self, backend, key):
@@ -96,6 +117,10 @@ class TestMoto(OnServer):
     def server(self, moto):
         return moto
 
+    @pytest.fixture
+    def clients(self, moto_clients):
+        return moto_clients
+
 
 class TestRclone(OnServer):
     """
@@ -111,19 +136,14 @@ class TestRclone(OnServer):
         return rclone
 
     @pytest.fixture
-    def backend(self, server):
-        self.server = server
-        return self.repeating(server.url(f"runs/{next(_numbers)}"))
+    def clients(self, rclone_clients):
+        return rclone_clients
 
-    def repeating(self, url):
-        backend = S3Backend(url, self.server.storage_options())
-        return RetryingBackend(backend, sleep=lambda _: None)
+    def opened(self, url, client):
+        return RetryingBackend(super().opened(url, client), sleep=lambda _: None)
 
     def behind(self, backend, key):
         return super().behind(backend.inner, key)
-
-    def another(self, backend):
-        return self.repeating(backend.url)
 
     def unplug(self, backend):
         super().unplug(backend.inner)

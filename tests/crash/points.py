@@ -7,7 +7,6 @@ Kill a real process at every one of its file operations, and count what the next
 import contextlib
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,27 +27,25 @@ def memory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def kill_everywhere(
-    scene: scenes.Scene, place: Path, how: killer.How, *, every: int = 1
-) -> tuple[int, Counter[str]]:
-    """How many points were tried, all or every so many, and what was broken at how many of them."""
-    broken: Counter[str] = Counter()
-    count = 0
+def kills(
+    scene: scenes.Scene, place: Path, how: killer.How, *, first: int = 1, every: int = 1
+) -> Iterator[str]:
+    """Strike all points, or each so many; what was broken at each of them, or nothing."""
     for outcome in killer.points(
         lambda: scene.act(scene, place),
         under=scene.under(place),
         prepare=lambda: scene.prepare(place),
         how=how,
-        first=1 + HOWS.index(how) % every,  # so that the two ways share the points out
+        first=first,
         every=every,
     ):
-        count += 1
         try:
             scenes.judge(scene, place)
         except Exception as error:  # whatever is wrong here, the next start is not well
             where = f"{outcome.struck.kind} {Path(outcome.struck.path).name}"
-            broken[f"{where}: {type(error).__name__}: {error}"] += 1
-    return count, broken
+            yield f"{where}: {type(error).__name__}: {error}"
+        else:
+            yield ""
 
 
 def main() -> None:
@@ -58,8 +55,8 @@ def main() -> None:
     with memory() as place, tempfile.TemporaryDirectory() as elsewhere:
         for scene in scenes.scenes(Path(elsewhere) / "workspace"):
             scene.build(place / scene.name / "template")
-            found = [kill_everywhere(scene, place / scene.name / "run", how) for how in HOWS]
-            points, broken = sum(n for n, _ in found), sum(sum(b.values()) for _, b in found)
+            found = [kill for how in HOWS for kill in kills(scene, place / scene.name / "run", how)]
+            points, broken = len(found), len(list(filter(None, found)))
             print(f"{scene.name:34}{points:8}{broken:8}", flush=True)
             total, bad = total + points, bad + broken
     print(f"{'all':34}{total:8}{bad:8}   {time.monotonic() - began:.0f} s")

@@ -1,13 +1,18 @@
-"""A disk that is full, read-only or failing: a clear error, and what is committed is untouched."""
+"""
+A disk that is full, read-only or failing: a clear error, and what is committed is untouched.
+
+Each run of the tests lets a share of the calls fail, another one each day.
+"""
 
 import errno
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from holdfast import AccessDenied, StorageError, StorageFull
+from tests import share
 from tests.crash import killer, scenes
+from tests.crash.points import memory
 
 FAULTS = {
     errno.ENOSPC: StorageFull,
@@ -16,24 +21,48 @@ FAULTS = {
     errno.EIO: StorageError,
     errno.EACCES: AccessDenied,
 }
+#: Each so many of the calls of a save fails.
+STRIDE = 3
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> scenes.Scene:
-    scene = next(each for each in scenes.scenes(tmp_path / "elsewhere") if each.name == "save")
-    scene.build(tmp_path / "template")
-    return scene
+def outcomes(number: int, first: int, every: int, *, sticky: bool) -> Iterator[killer.Outcome]:
+    """A call of a save fails, for good or once; those of the model itself do not."""
+    with memory() as directory:
+        scene = next(each for each in scenes.scenes(directory) if each.name == "save")
+        scene.build(directory / "template")
+        place = directory / "run"
+        for outcome in killer.points(
+            lambda: scene.act(scene, place),
+            under=place / "store",
+            prepare=lambda: scene.prepare(place),
+            how=number,
+            sticky=sticky,
+            first=first,
+            every=every,
+        ):
+            scenes.judge(scene, place)
+            yield outcome
 
 
-def outcomes(scene: scenes.Scene, place: Path, number: int) -> Iterator[killer.Outcome]:
-    """Every call of a save fails for good from some point on; those of the model itself do not."""
-    return killer.points(
-        lambda: scene.act(scene, place),
-        under=place / "store",
-        prepare=lambda: scene.prepare(place),
-        how=number,
-        sticky=True,
-    )
+def failed_for_good(number: int, first: int, every: int) -> int:
+    """How many calls, failing from then on, made the save fail: each in the right way."""
+    kind = FAULTS[number]
+    expected = {each.__name__ for each in (kind, *kind.__bases__)}
+    raised = 0
+    for outcome in outcomes(number, first, every, sticky=True):
+        if went_on(outcome):
+            continue
+        raised += 1
+        error = outcome.error
+        assert error.type in expected, error.traceback
+        assert "committed is untouched" in error.message, error.traceback
+    return raised
+
+
+def failed_once(number: int, first: int, every: int) -> None:
+    """A failure that is over is no worse."""
+    for outcome in outcomes(number, first, every, sticky=False):
+        assert went_on(outcome) or outcome.error.type == FAULTS[number].__name__, outcome.error
 
 
 def went_on(outcome: killer.Outcome) -> bool:
@@ -45,33 +74,14 @@ def went_on(outcome: killer.Outcome) -> bool:
 
 @pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
 def test_a_failing_disk_is_a_clear_error_and_costs_nothing(
-    number: int, scene: scenes.Scene, tmp_path: Path
+    number: int, apart: Callable[..., int]
 ) -> None:
-    place = tmp_path / "run"
+    first, every = share.turn(STRIDE, [*FAULTS].index(number))
 
-    raised = 0
-    for outcome in outcomes(scene, place, number):
-        scenes.judge(scene, place)
-        if went_on(outcome):
-            continue
-        raised += 1
-        expected = {FAULTS[number].__name__, *(kind.__name__ for kind in FAULTS[number].__bases__)}
-        assert outcome.error.type in expected, outcome.error.traceback
-        assert "committed is untouched" in outcome.error.message
+    raised = apart(failed_for_good, number, first, every)
 
-    assert raised > 20
+    assert raised * every > 20
 
 
-def test_a_disk_that_is_full_for_one_call_only_is_no_worse(
-    scene: scenes.Scene, tmp_path: Path
-) -> None:
-    place = tmp_path / "run"
-
-    for outcome in killer.points(
-        lambda: scene.act(scene, place),
-        under=place / "store",
-        prepare=lambda: scene.prepare(place),
-        how=errno.ENOSPC,
-    ):
-        assert went_on(outcome) or outcome.error.type == "StorageFull", outcome.error
-        scenes.judge(scene, place)
+def test_a_disk_that_is_full_for_one_call_only_is_no_worse(apart: Callable[..., None]) -> None:
+    apart(failed_once, errno.ENOSPC, *share.turn(STRIDE))

@@ -1,10 +1,10 @@
 """
 A real process is killed at its file operations; the next one finds all in order.
 
-Of the longest operations each run of the tests strikes every third one; `make figures` every one.
+Each run of the tests strikes a share of them, another one each day; `make figures` every one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,32 +13,42 @@ from holdfast import publishing, removal, staging
 from holdfast.backends.local import LocalBackend
 from holdfast.checkpoint import new_token
 from holdfast.writer import Turn
-from tests.crash import scenes
-from tests.crash.points import HOWS, kill_everywhere, memory
+from tests import share
+from tests.crash import killer, scenes
+from tests.crash.points import HOWS, kills, memory
 
 NAMES = [scene.name for scene in scenes.scenes(Path())]
-#: Operations of some hundreds of calls.
+#: Each so many of an operation's calls are struck in each way, which share the calls out; less of
+#: the operations of some hundreds of calls.
+STRIDE, LONG_STRIDE = 3, 7
 LONG = ("save many files", "save in the background", "restore, save twice and prune")
-
-
-@pytest.fixture(name="memory")
-def in_memory() -> Iterator[Path]:
-    with memory() as directory:
-        yield directory
 
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_process_killed_at_any_file_operation_loses_nothing(
-    name: str, how: str, memory: Path, tmp_path: Path
+    name: str, how: killer.How, apart: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    scene = next(scene for scene in scenes.scenes(tmp_path / "elsewhere") if scene.name == name)
-    scene.build(memory / "template")
+    first, every = share.turn(LONG_STRIDE if name in LONG else STRIDE, HOWS.index(how))
 
-    count, broken = kill_everywhere(scene, memory / "run", how, every=3 if name in LONG else 1)
+    found = apart(killed, name, tmp_path / "elsewhere", how, first, every)
 
-    assert count >= 10, "the harness saw too few calls to say anything"
-    assert not broken, f"{sum(broken.values())} of {count}: {broken.most_common(3)}"
+    assert len(found) * every >= 10, "the harness saw too few calls to say anything"
+    broken = [what for what in found if what]
+    assert not broken, f"{len(broken)} of {len(found)}: {broken[:3]}"
+
+
+def killed(name: str, elsewhere: Path, how: killer.How, first: int, every: int) -> list[str]:
+    """What was broken at each of these calls of an operation, or nothing."""
+    with memory() as place:
+        scene = built(name, place, elsewhere)
+        return list(kills(scene, place / "run", how, first=first, every=every))
+
+
+def built(name: str, place: Path, elsewhere: Path) -> scenes.Scene:
+    scene = next(scene for scene in scenes.scenes(elsewhere) if scene.name == name)
+    scene.build(place / "template")
+    return scene
 
 
 def commit_before_upload(patch: pytest.MonkeyPatch) -> None:
@@ -114,14 +124,15 @@ def recovered_under_another_id(patch: pytest.MonkeyPatch) -> None:
 def test_code_broken_on_purpose_is_caught(
     fault: Callable[[pytest.MonkeyPatch], None],
     name: str,
-    memory: Path,
+    apart: Callable[..., bool],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scene = next(scene for scene in scenes.scenes(tmp_path / "elsewhere") if scene.name == name)
-    scene.build(memory / "template")
-    fault(monkeypatch)
+    assert apart(is_caught, fault, name, tmp_path / "elsewhere")
 
-    broken = any(kill_everywhere(scene, memory / "run", how)[1] for how in HOWS)
 
-    assert broken
+def is_caught(fault: Callable[[pytest.MonkeyPatch], None], name: str, elsewhere: Path) -> bool:
+    """Whether some kill shows what is broken."""
+    with memory() as place, pytest.MonkeyPatch.context() as patch:
+        scene = built(name, place, elsewhere)
+        fault(patch)
+        return any(broken for how in HOWS for broken in kills(scene, place / "run", how))

@@ -14,7 +14,7 @@ from holdfast.retention import KeepAll, KeepBest, KeepEvery, KeepLast, KeepWithi
 from holdfast.testing.rules import RuleContract
 
 #: Random histories that plans are compared on, each with two rules.
-ROUNDS = 10_000
+ROUNDS = 5_000
 
 
 # ------------------------------------------------------------------ the contract

@@ -112,7 +112,7 @@ class Server(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self._thread.start()
         return self
 
