@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite figures bench-transfers extras lock clean
+.PHONY: demo test lint types suite figures figures-resume bench-transfers extras backends lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -28,6 +28,11 @@ suite: .venv/ready
 figures: .venv/ready
 	$(BIN)/python -m tests.crash.points
 	$(BIN)/python -m tests.crash.baselines
+	$(BIN)/python -m tests.crash.resumes
+
+# Only the last of these: runs that are killed hundreds of times, and whether they end the same.
+figures-resume: .venv/ready
+	$(BIN)/python -m tests.crash.resumes
 
 # Upload and download beside plain filesystems, boto3 and the rclone client. Takes some minutes.
 bench-transfers: .venv/ready
@@ -40,6 +45,15 @@ extras:
 	.venv-extras/bin/python -m pip install --quiet '.[dev]' torch
 	HOLDFAST_TEST_BESIDE=torch .venv-extras/bin/python -m pytest tests/test_install.py
 	rm -rf .venv-extras
+
+# Keras on JAX and on PyTorch, without TensorFlow: a smaller suite, once with each. Takes some minutes
+# and gigabytes, most of them PyTorch's.
+backends:
+	rm -rf .venv-backends && $(PYTHON) -m venv .venv-backends
+	.venv-backends/bin/python -m pip install --quiet '.[keras,testing]' jax torch
+	for backend in jax torch; do KERAS_BACKEND=$$backend .venv-backends/bin/python -m pytest \
+	  --confcutdir tests/backends tests/backends || exit 1; done
+	rm -rf .venv-backends
 
 # What the tests run with, brought up to date.
 lock:
@@ -56,4 +70,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-extras .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-extras .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis

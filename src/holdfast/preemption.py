@@ -111,7 +111,7 @@ class Preemption:
         if os.getpid() != self._pid:
             self._forget_the_parents()
         self._heeded.append(heeded)
-        if self._handler is None:
+        if self._handler is None or not self._handler.is_in():
             self._handler = self._put_in()
         if not self._watchers:
             self._watchers = [Watcher(cloud, self._on_cloud) for cloud in self._clouds]
@@ -245,16 +245,17 @@ class _Handler:
         """Have it done there, and wait for it unless somebody else's handler stands in between."""
         passed = self._passed = threading.Event()
         _send()
-        if self._is_in():
+        if self.is_in():
             passed.wait()
 
     def take_out(self) -> None:
         """Pass everything on from here on, and put back what was there before."""
         self._owner = None
-        if _is_main_thread() and self._is_in():
+        if _is_main_thread() and self.is_in():
             signal.signal(signal.SIGTERM, self._before)
 
-    def _is_in(self) -> bool:
+    def is_in(self) -> bool:
+        """Whether the signal comes here first."""
         return signal.getsignal(signal.SIGTERM) is self
 
 

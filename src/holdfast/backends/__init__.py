@@ -14,6 +14,8 @@ from holdfast.backends.local import LocalBackend
 from holdfast.errors import InvalidInputError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(//)?")
+#: What pathlib makes of a URL.
+_LOST_SLASH = re.compile(r"[a-z][a-z0-9+.\-]+:/(?!/)")
 _LOCAL = ("file", "local")
 #: These show what was there before, which a backend never does.
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
@@ -56,6 +58,11 @@ def open_backend(
     """
     if not isinstance(place, str):
         try:
+            if _LOST_SLASH.match(os.fspath(place)):
+                raise InvalidInputError(
+                    f"{place!r} was a URL, and pathlib takes a slash out of it. Nothing was "
+                    "touched. Give the URL as a text."
+                )
             return _local(Path(place), storage_options)
         except TypeError as error:
             raise InvalidInputError(

@@ -129,8 +129,8 @@ class BackupAndRestore(Keeper):
         """Wait until everything is durable, or remove it."""
         super().on_train_end(logs)
         if self.delete_checkpoint and not self._coordinator.is_asked_to_end:
-            own = [each for each in self.store.checkpoints() if self._is_own(each)]
             try:
+                own = [each for each in self.store.checkpoints() if self._is_own(each)]
                 self.store.remove(*own)
             except StorageError as error:
                 self._failed(error, f"the training has ended, and its checkpoints stay: {error}")
@@ -154,6 +154,11 @@ def _opened(place: object, storage_options: Mapping[str, Any] | None) -> Checkpo
         raise InvalidInputError(
             f"backup_dir is a directory, a URL or a CheckpointStore, not {place!r}; nothing was "
             "touched."
+        )
+    if "{" in str(place):
+        raise InvalidInputError(
+            f"{str(place)!r} has a brace in it, and the store is one directory for all epochs; "
+            "nothing was touched. Leave the placeholder out."
         )
     rule = series.KeepInSeries(_FILE, KeepLast(2))
     return open_store(place, retention=rule, storage_options=storage_options)

@@ -33,7 +33,8 @@ class Remembered:
     What one callback had to remember.
 
     Attributes:
-        name (str): its class, or what it calls itself; with a number where several have one name.
+        name (str): its class and what it monitors, or what it calls itself; with a number where
+            several have one name.
         told (bool): at the time of the save it had heard of the batch or epoch that ended.
         state (Mapping[str, Any]): by name.
     """
@@ -139,9 +140,15 @@ def _callers() -> Iterator[FrameType]:
 def _named(callbacks: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     seen: Counter[str] = Counter()
     for callback in callbacks:
-        name = getattr(callback, "remembered_as", type(callback).__qualname__)
+        name = getattr(callback, "remembered_as", None) or _called(callback)
         seen[name] += 1
         yield (name if seen[name] == 1 else f"{name} {seen[name]}"), callback
+
+
+def _called(callback: Any) -> str:
+    monitor = getattr(callback, "monitor", None)
+    name = type(callback).__qualname__
+    return f"{name} of {monitor}" if isinstance(monitor, str) else name
 
 
 def _state(callback: Any) -> Mapping[str, Any] | None:

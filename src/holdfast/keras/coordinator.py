@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import keras
 
 from holdfast.errors import CheckpointError, InvalidInputError
-from holdfast.keras import companions, inputs, opening, randomness, resumption, sums
+from holdfast.keras import companions, inputs, opening, packing, randomness, resumption, sums
 from holdfast.keras.opening import Opening
 from holdfast.keras.progress import Position
 from holdfast.keras.resumption import Resumption
@@ -27,6 +27,10 @@ class Keeping(Protocol):
     @property
     def preemption(self) -> Preemption | bool:
         """Who says that the process has to end; False where nobody shall."""
+
+    @property
+    def is_inside_epoch(self) -> bool:
+        """Whether what it would save lies inside an epoch."""
 
     def go_on_from(self, position: Position) -> None:
         """Count from here: the run was resumed."""
@@ -63,10 +67,13 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         self._preemption: Preemption | None = None
         self._resumption: Resumption | None = None
         self._skipping: Skipping | None = None
-        self._has_set_epoch = False
+        self._first_epoch: int | None = None
+        self._fit: CodeType | None = None
         self._began: Mapping[str, Any] | None = None
         self._last: tuple[int, Mapping[str, Any]] = (0, {})
         self._at_last_batch: Run | None = None
+        self._sums: Mapping[str, Any] | None = None
+        self._has_left_epoch = False
 
     @classmethod
     def beside(cls, keeper: Any) -> Self:
@@ -79,6 +86,8 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
             coordinator.set_model(keeper.model)
             coordinator.set_params(keeper.params)
             callbacks.append(coordinator)  # the loop that is running comes to it, too
+            # Now, while the learning rate is what the user has set; callbacks may set it, too.
+            coordinator._resumption = resumption.expected(keeper.model)
         if all(each is not keeper for each in coordinator._keepers):
             coordinator._keepers.append(keeper)
         return coordinator
@@ -95,9 +104,7 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
 
     def begin_at(self, epoch: int) -> None:
         """Let `fit` begin with an epoch, whatever its `initial_epoch` says."""
-        # As Keras's own BackupAndRestore does; but here it is taken back, so nothing stays.
-        self.model._initial_epoch = epoch  # noqa: SLF001
-        self._has_set_epoch = True
+        self._first_epoch = epoch
 
     def capture(self, hook: Hook, number: int, logs: Mapping[str, Any], until: Any) -> Run:
         """
@@ -116,9 +123,9 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         return Run(
             hook=hook,
             number=number,
-            logs=logs,
+            logs={name: value for name, value in logs.items() if packing.is_plain(value)},
             callbacks=tuple(companions.remember(self._others(), until)),
-            metrics=sums.read(self.model) if is_inside else {},
+            metrics=(self._sums or sums.read(self.model)) if is_inside else {},
             began=self._began if is_inside else None,
         ).copy()
 
@@ -127,12 +134,18 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         """What was to be kept after the last batch of an epoch that was left before its end."""
         return self._at_last_batch
 
+    @property
+    def has_left_epoch(self) -> bool:
+        """Whether a callback ended the training after the last batch, and so left the epoch."""
+        return self._has_left_epoch
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Go on from where the run was saved, and listen for the end."""
         fit = None if self._list is None else companions.trainer_of(self._list)
-        self._listen(None if fit is None else fit.f_code)
-        self._skipping = self._at_last_batch = None
-        self._resumption = resumption.expected(self.model)
+        self._fit = None if fit is None else fit.f_code
+        self._listen()
+        self._skipping = self._at_last_batch = self._sums = None
+        self._resumption = resumption.expected(self.model) or self._resumption
         if self._resumption is None:
             return
         for complaint in inputs.not_replayable(fit):
@@ -140,12 +153,16 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         if not self._resumption.position.is_inside_epoch:
             self._put_back()
             if self.model.stop_training:  # a callback had ended the training when it was saved
-                self.begin_at((self.params or {}).get("epochs") or 0)
+                self._first_epoch = (self.params or {}).get("epochs")
+        if self._first_epoch is not None:
+            # As Keras's own BackupAndRestore does; but here it is taken back, so nothing stays.
+            self.model._initial_epoch = self._first_epoch  # noqa: SLF001
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Let the batches pass that were trained, if it is the epoch in which the run was saved."""
         self._take_epoch_back()
-        self._at_last_batch = None
+        self._at_last_batch = self._sums = None
+        self._has_left_epoch = False
         trained = self._trained(epoch)
         run = self._resumption.run if trained and self._resumption is not None else None
         if run is not None and run.began is not None:
@@ -154,7 +171,7 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         opening.announce(Opening(epoch, trained, (self.params or {}).get("steps")))
         if trained:
             logs_then = {} if run is None else run.logs
-            self._skipping = Skipping(self.model, self._list, self, logs_then)
+            self._skipping = Skipping(self.model, self._fit, self._list, self, logs_then)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """The data of the epoch is open by now."""
@@ -166,23 +183,25 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
             self._pass(batch)
             return
         self._last = (batch, dict(logs or {}))
-        if self.model.stop_training:
+        # On JAX every look at `model` copies all values into its variables: too much for a batch.
+        if self._model.stop_training:
+            self._has_left_epoch = True
             self._at_last_batch = self._after_batch()
         self._end_if_asked(self._after_batch)
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Validation begins, and with it the metrics begin anew."""
-        if self._at_last_batch is None:
-            self._at_last_batch = self._after_batch()
+        self._sums = sums.read(self.model)
 
     # Where Keras runs on JAX or PyTorch it may tell of a batch's end on other threads.
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the process, if that was asked for."""
-        self._end_if_asked(lambda: self._at_last_batch)
+        self._end_if_asked(lambda: self._at_last_batch or self._after_batch())
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Say so if the epoch was shorter than the part of it that was trained."""
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """End the process, if asked for; or say so if less data came than was trained of it."""
         if (skipping := self._skipping) is None:
+            self._end_if_asked(lambda: self._after_epoch(epoch, logs or {}))
             return
         self._skipping = None
         skipping.end()
@@ -214,20 +233,29 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         number, logs = self._last
         return self.capture("on_train_batch_end", number, logs, None)
 
+    def _after_epoch(self, epoch: int, logs: Mapping[str, Any]) -> Run | None:
+        if any(keeper.is_inside_epoch for keeper in self._keepers):
+            return self._at_last_batch  # the epoch was left, and goes on there
+        return self.capture("on_epoch_end", epoch, logs, None)
+
     def _trained(self, epoch: int) -> int:
         """How many batches of an epoch are trained already."""
         position = self._resumption.position if self._resumption is not None else Position()
         if not position.is_inside_epoch:
             self._resumption = None
             return 0
-        if epoch == position.epoch and self._list is not None:
+        steps, then = (self.params or {}).get("steps"), position.steps_per_epoch
+        is_other = None not in (steps, then) and steps != then
+        if epoch == position.epoch and self._list is not None and not is_other:
             return position.batch
         self._resumption = None
+        length = f" An epoch has {steps:,} batches now, and had {then:,}." if is_other else ""
         self._voice.warn(
             f"the run was restored from inside epoch {position.epoch + 1}, after its batch "
-            f"{position.batch:,}, and this training begins epoch {epoch + 1} at its first batch. "
-            "The weights are those of the checkpoint, and it is untouched. To go on exactly there, "
-            "call model.fit(..., initial_epoch=checkpoint.resume(model), callbacks=[checkpoint])."
+            f"{position.batch:,}, and this training begins epoch {epoch + 1} at its first batch."
+            f"{length} The weights are those of the checkpoint, and it is untouched. To go on "
+            "exactly there, give the data and the batch size of the run that is resumed, and call "
+            "model.fit(..., initial_epoch=checkpoint.resume(model), callbacks=[checkpoint])."
         )
         return 0
 
@@ -255,19 +283,19 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
             )
 
     def _take_epoch_back(self) -> None:
-        if self._has_set_epoch:
-            self._has_set_epoch = False
+        if self._first_epoch is not None:
+            self._first_epoch = None
             self.model._initial_epoch = None  # noqa: SLF001
 
     # The end of the process.
 
-    def _listen(self, fit: CodeType | None) -> None:
+    def _listen(self) -> None:
         asked = [each.preemption for each in self._keepers if each.preemption is not False]
         if not asked:
             return
         given = [each for each in asked if isinstance(each, Preemption)]
         self._preemption = given[0] if given else _sigterm()
-        self._preemption.install(heeded=functools.partial(_is_running, fit))
+        self._preemption.install(heeded=functools.partial(_is_running, self._fit))
 
     def _end_if_asked(self, run: Callable[[], Run | None] | None) -> None:
         preemption = self._preemption

@@ -13,6 +13,8 @@ from holdfast.keras.opening import Opening
 
 #: What fits into a word of the random bits.
 _SEEDS = 2**64
+#: How many batches Keras looks at before `fit` begins, to learn their types and shapes.
+_PEEKED = 2
 
 
 class ReplayableDataset(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -270,9 +272,12 @@ class _Reading:
         """
         The number of the batch that is next.
 
-        Keras asks for each index once, shuffled by a random state that nobody can read or set.
+        Keras asks for each index once, shuffled by a random state that nobody can read or set. The
+        next `fit` looks at the first two before it begins, also if an exception ended this one.
         """
         with self._lock:
+            if index in self._asked and index < _PEEKED:
+                return index
             if index in self._asked:
                 raise InvalidInputError(
                     f"batch {index} of epoch {self.epoch + 1} was asked for twice, so something "

@@ -1,5 +1,6 @@
 """What the callbacks that save have in common: a store, a series in it, and the way back."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -112,7 +113,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Count the epoch."""
-        self._progress.end_epoch(epoch, stopping=self.model.stop_training)
+        self._progress.end_epoch(epoch, has_left=self._coordinator.has_left_epoch)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Wait until everything is durable."""
@@ -121,6 +122,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
             self._coordinator.on_train_end(logs)
 
     # For the coordinator.
+
+    @property
+    def is_inside_epoch(self) -> bool:
+        """Whether what is saved now lies inside an epoch."""
+        return self._progress.position.is_inside_epoch
 
     def go_on_from(self, position: Position) -> None:
         """Count from here: the run was resumed."""
@@ -168,7 +174,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
                 )
             return None
         state = KerasState(model, workspace=self.store.workspace)
-        found = self.store.restore(state, where=self._is_own)
+        strategy = getattr(model, "distribute_strategy", None)
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            found = self.store.restore(state, where=self._is_own)
         resumption.expect(model, Resumption.of(model, found, state.position, state.run))
         self.go_on_from(state.position)
         inside = f", after batch {state.position.batch}" if state.position.is_inside_epoch else ""

@@ -50,7 +50,7 @@ def load_model(
         FormatError: Keras cannot load the file.
         others: as `CheckpointStore.download`.
     """
-    opened = store if isinstance(store, CheckpointStore) else open_store(store)
+    opened = store if isinstance(store, CheckpointStore) else open_store(_place(store))
     scratch = opened.workspace.scratch()
     try:
         files = opened.download(checkpoint, to=scratch.directory)
@@ -84,6 +84,17 @@ def _bring_optimizer(model: Any, files: Path) -> None:
     arrays = read_arrays(files / training.DIRECTORY / training.OPTIMIZER, kept)
     for variable, array in zip(live, arrays, strict=True):
         variable.assign(array)
+
+
+def _place(given: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    name = os.path.basename(os.fspath(given))  # noqa: PTH119 - it may be a URL
+    if any(each.suffix and name.endswith(each.suffix) for each in FORMATS):
+        raise InvalidInputError(
+            f"{os.fspath(given)!r} names a file, and a store is a directory. Nothing was loaded. "
+            "Give what precedes the name, as in load_model('runs/a'); a file that no store holds "
+            "is loaded by keras.saving.load_model."
+        )
+    return given
 
 
 def _model_file(paths: Sequence[str], url: str) -> str:

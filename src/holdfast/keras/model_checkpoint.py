@@ -221,7 +221,8 @@ class ModelCheckpoint(Keeper):
     def _name_before_the_end(self, run: Run) -> str:
         known = {**(self._last_epoch_logs or {}), **run.logs}
         position = self._progress.position
-        return self._template.fill(epoch=position.epoch + 1, batch=position.batch, logs=known)[0]
+        epoch, batch = self._progress.epoch + 1, position.batch or None
+        return self._template.fill(epoch=epoch, batch=batch, logs=known)[0]
 
     def _save_if_best(self, hook: Hook, number: int, logs: Mapping[str, Any]) -> None:
         epoch, batch = self._progress.epoch + 1, number if hook == "on_train_batch_end" else None

@@ -50,6 +50,15 @@ def pack(value: Any, what: str) -> Packed:
     return Packed(_packed(value, what, arrays), tuple(arrays))
 
 
+def is_plain(value: Any) -> bool:
+    """Whether `pack` takes a value."""
+    try:
+        pack(value, "it")
+    except InvalidInputError:
+        return False
+    return True
+
+
 def unpack(json: Any, arrays: Sequence[Array]) -> Any:
     """
     Read a value back.
@@ -91,7 +100,7 @@ def _packed(value: Any, what: str, arrays: list[Array]) -> Any:
         pairs = [[_packed(part, what, arrays) for part in pair] for pair in value.items()]
         return _marked("dict", pairs)
     raise InvalidInputError(
-        f"{what} holds a {type(value).__name__}, which has no plain form; nothing of it was saved, "
+        f"{what} is of the type {type(value).__name__}, which has no plain form. It was not saved, "
         "and what was saved before is untouched. Keep numbers, texts, lists, dictionaries and "
         "NumPy arrays."
     )

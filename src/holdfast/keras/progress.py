@@ -65,16 +65,16 @@ class Progress:
         step = self.position.step + trained - self.position.batch
         self.position = replace(self.position, batch=trained, step=step)
 
-    def end_epoch(self, epoch: int, *, stopping: bool) -> None:
+    def end_epoch(self, epoch: int, *, has_left: bool) -> None:
         """
         An epoch has ended.
 
         Parameters:
             epoch (int): its number, from 0.
-            stopping (bool): the training was asked to stop. Then Keras calls an epoch ended of
-                which batches are left, and it does not count as finished.
+            has_left (bool): the training was asked to stop after a batch. Then Keras calls an epoch
+                ended of which batches may be left, and it does not count as finished.
         """
         self.epoch = epoch
         steps = self.position.steps_per_epoch
-        if not (stopping and steps is not None and 0 < self.position.batch < steps):
+        if not (has_left and self.position.batch and self.position.batch != steps):
             self.position = replace(self.position, epoch=epoch + 1, batch=0)

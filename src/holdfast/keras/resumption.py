@@ -1,13 +1,15 @@
 """A model that was brought to a checkpoint, and the rest of the run, which waits for its `fit`."""
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from holdfast.checkpoint import Checkpoint
+from holdfast.errors import CheckpointWarning
 from holdfast.keras import companions, randomness, sums, variables
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
@@ -24,7 +26,10 @@ class Resumption:
         run (Run | None): what belongs to the `fit` that was under way.
         random (Mapping[str, Any]): the random states to go on with.
         values (Sequence[tuple[keras.Variable, numpy.ndarray]]): what callbacks may change before
-            the first batch, the numbers of the optimizer, and what the seed generators stood at.
+            the first batch: the numbers of the optimizer, such as its learning rate.
+        steps (Sequence[tuple[keras.Variable, numpy.ndarray]]): what every batch changes: the
+            optimizer's counters, and what the seed generators stand at.
+        optimizer (keras.Optimizer | None): what the model was compiled with.
     """
 
     checkpoint: Checkpoint
@@ -32,6 +37,8 @@ class Resumption:
     run: Run | None
     random: Mapping[str, Any]
     values: Sequence[tuple[Any, np.ndarray[Any, Any]]]
+    steps: Sequence[tuple[Any, np.ndarray[Any, Any]]]
+    optimizer: Any
 
     @classmethod
     def of(
@@ -40,14 +47,21 @@ class Resumption:
         """Take it from a model and a process that were brought to a checkpoint just now."""
         optimizer = getattr(model, "optimizer", None)
         numbers = [] if optimizer is None else [v for v in optimizer.variables if v.shape == ()]
-        changing = [*numbers, *variables.seed_states(model)]
-        values = [(each, np.array(each.numpy())) for each in changing]
-        return cls(checkpoint, position, run, randomness.capture(), values)
+        counters = [each for each in numbers if "int" in str(each.dtype)]
+        rates = [each for each in numbers if "int" not in str(each.dtype)]
+        steps = _read([*counters, *variables.seed_states(model)])
+        random = randomness.capture()
+        return cls(checkpoint, position, run, random, _read(rates), steps, optimizer)
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the model was not trained since it was restored."""
-        return all(np.array_equal(variable.numpy(), value) for variable, value in self.values)
+    def is_current(self, model: Any) -> bool:
+        """Whether the model was neither trained nor compiled since it was restored."""
+        return getattr(model, "optimizer", None) is self.optimizer and all(
+            np.array_equal(variable.numpy(), value) for variable, value in self.steps
+        )
+
+    def as_it_is(self) -> "Resumption":
+        """With the learning rate that the user has given the model since it was restored."""
+        return replace(self, values=_read([variable for variable, _ in self.values]))
 
     def put_back(self, model: Any, callbacks: Sequence[Any], batch: Any = None) -> list[str]:
         """
@@ -63,7 +77,7 @@ class Resumption:
         """
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()  # else `fit` goes on with values of its own
-        for variable, value in self.values:
+        for variable, value in (*self.values, *self.steps):
             variable.assign(value)
         randomness.put_back(self.random)
         if self.run is None:
@@ -91,6 +105,19 @@ def expect(model: Any, resumption: Resumption) -> None:
 
 
 def expected(model: Any) -> Resumption | None:
-    """What the next `fit` of a model goes on from, if nobody trained it since; asking takes it."""
+    """What the next `fit` of a model goes on from; asking takes it."""
     found = _expected.pop(model, None)
-    return found if found is not None and found.is_current else None
+    if found is None or found.is_current(model):
+        return None if found is None else found.as_it_is()
+    warnings.warn(
+        f"{model.name!r} was restored from {found.checkpoint}, and then trained or compiled anew, "
+        "so this training does not go on exactly where that one was saved. The checkpoint is "
+        "untouched. Compile first, then resume, and then call fit.",
+        CheckpointWarning,
+        stacklevel=4,
+    )
+    return None
+
+
+def _read(given: Sequence[Any]) -> list[tuple[Any, np.ndarray[Any, Any]]]:
+    return [(each, np.array(each.numpy())) for each in given]

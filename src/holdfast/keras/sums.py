@@ -1,5 +1,6 @@
 """What the metrics of a model have summed up of the epoch that runs."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,9 @@ def put_back(model: Any, kept: Mapping[str, np.ndarray[Any, Any]], batch: Any) -
         bool: whether they fit; if not, the metrics are as they were.
     """
     if len(model.metrics_variables) != len(kept) and batch is not None:
-        _build(model, batch)
+        # A train_step of the user's own may be all that knows how to call the model.
+        with contextlib.suppress(Exception):
+            _build(model, batch)
     variables = model.metrics_variables
     values = list(kept.values())
     if [tuple(each.shape) for each in variables] != [value.shape for value in values]:

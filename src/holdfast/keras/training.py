@@ -129,9 +129,10 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
             variable.assign(array)
     for variable, (_, numbers) in zip(seeds, state.seeds, strict=True):
         variable.assign(np.array(numbers).astype(variable.dtype).reshape(variable.shape))
-    if optimizer is not None and int(optimizer.iterations) != state.iterations:
+    reached = None if optimizer is None else int(optimizer.iterations.numpy())
+    if reached != state.iterations:
         raise FormatError(
-            f"{state.file} brought the optimizer to step {int(optimizer.iterations):,}, and "
+            f"{state.file} brought the optimizer to step {reached:,}, and "
             f"{PATH} says {state.iterations:,}. The checkpoint is untouched; the "
             "model has changed, so build it again before you use it."
         )

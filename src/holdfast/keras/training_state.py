@@ -65,7 +65,7 @@ class TrainingState:
             weights=describe(model.weights),
             optimizer=describe(optimizer.variables) if optimizer is not None else None,
             optimizer_class=type(optimizer).__name__ if optimizer is not None else None,
-            iterations=int(optimizer.iterations) if optimizer is not None else None,
+            iterations=int(optimizer.iterations.numpy()) if optimizer is not None else None,
             seeds=tuple(zip(describe(states), values, strict=True)),
             altered=tuple(variables.altered(model)),
             rest=rest.json,
