@@ -362,8 +362,10 @@ def test_a_bare_name_gets_a_directory_of_its_own(
 
 
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "no suffix": ("runs/model", {}, r"End it in .keras .* .weights.h5 .* .h5 or .hdf5"),
-    "sharded": ("m.weights.json", {}, "does not end in a suffix"),
+    "unknown suffix": (
+        *("runs/model.ckpt", {}),
+        r"End it in .keras .* .weights.h5 .* .weights.json .* .h5 or .hdf5",
+    ),
     "weights in a whole model": ("m.keras", {"save_weights_only": True}, r"in \.weights\.h5"),
     "weights in older format": ("m.h5", {"save_weights_only": True}, r"in \.weights\.h5"),
     "no name": ("runs/", {}, "names no file in a store"),

@@ -68,6 +68,7 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         self._resumption: Resumption | None = None
         self._skipping: Skipping | None = None
         self._first_epoch: int | None = None
+        self._next_epoch: int | None = None
         self._fit: CodeType | None = None
         self._began: Mapping[str, Any] | None = None
         self._last: tuple[int, Mapping[str, Any]] = (0, {})
@@ -151,6 +152,7 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         for complaint in inputs.not_replayable(fit):
             self._voice.warn(complaint)
         if not self._resumption.position.is_inside_epoch:
+            self._next_epoch = self._resumption.position.epoch
             self._put_back()
             if self.model.stop_training:  # a callback had ended the training when it was saved
                 self._first_epoch = (self.params or {}).get("epochs")
@@ -240,6 +242,14 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
 
     def _trained(self, epoch: int) -> int:
         """How many batches of an epoch are trained already."""
+        due, self._next_epoch = self._next_epoch, None
+        if due not in (None, epoch):
+            self._voice.warn(
+                f"the run was restored from the end of {due} epochs, and this training begins "
+                f"epoch {epoch + 1}: what callbacks and History count does not fit. The weights "
+                "are those of the checkpoint, and it is untouched. To go on exactly there, call "
+                "model.fit(..., initial_epoch=checkpoint.resume(model), callbacks=[checkpoint])."
+            )
         position = self._resumption.position if self._resumption is not None else Position()
         if not position.is_inside_epoch:
             self._resumption = None

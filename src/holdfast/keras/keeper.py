@@ -157,6 +157,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
     def _has_saved(self, checkpoint: Checkpoint, name: str) -> None:
         """A save is durable. Called on the thread that published it."""
 
+    def _has_found_others(self, count: int) -> None:
+        """The store holds so many checkpoints, and none of the series."""
+
     def _restore(self, model: Any) -> Position | None:
         """Bring a model to the newest good checkpoint of the series; None where there is none."""
         training.check_built(model)
@@ -167,11 +170,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         history = self.store.checkpoints()
         if not any(self._is_own(each) for each in history):
             if history:
-                self._voice.warn(
-                    f"{self.store.url} holds {len(history)} checkpoints, and none of the series "
-                    f"{self._series!r}: training starts at its beginning. They are untouched. To "
-                    "resume one of them, give the file name that it was saved with."
-                )
+                self._has_found_others(len(history))
             return None
         state = KerasState(model, workspace=self.store.workspace)
         strategy = getattr(model, "distribute_strategy", None)

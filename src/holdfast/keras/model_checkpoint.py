@@ -218,6 +218,13 @@ class ModelCheckpoint(Keeper):
         if not self.save_best_only:
             super().save_before_the_end(run)
 
+    def _has_found_others(self, count: int) -> None:
+        self._voice.warn(
+            f"{self.store.url} holds {count} checkpoints, and none of the series "
+            f"{self._series!r}: training starts at its beginning. They are untouched. To resume "
+            "one of them, give the file name that it was saved with."
+        )
+
     def _name_before_the_end(self, run: Run) -> str:
         known = {**(self._last_epoch_logs or {}), **run.logs}
         position = self._progress.position
