@@ -238,7 +238,7 @@ def test_br3_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, mo
     play(model, [ours], [{}])
     kept = values(model)
     set_all(model, 2)
-    play(model, [backup(tmp_path / "ours", delete_checkpoint=False)], [{}] * 2)
+    play(model, [backup(tmp_path / "ours", delete_checkpoint=False)], [{}], first=1)
     newest = ours.store.latest()
     (path,) = tmp_path.glob(f"ours/files/*{newest.id.token}*/backup.weights.h5")
     _halve(path)

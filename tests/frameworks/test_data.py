@@ -213,10 +213,10 @@ def test_between_epochs_the_index_counts() -> None:
 def test_two_readers_of_one_epoch_are_noticed() -> None:
     data = dataset()
     data.on_epoch_begin()
-    data[1]
+    data[2]
 
     with pytest.raises(InvalidInputError, match="asked for twice"):
-        data[1]
+        data[2]
 
 
 def test_an_epoch_can_be_read_from_any_batch_on_beside_fit() -> None:

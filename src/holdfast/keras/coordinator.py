@@ -124,7 +124,7 @@ class Coordinator(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ship
         return Run(
             hook=hook,
             number=number,
-            logs={name: value for name, value in logs.items() if packing.is_plain(value)},
+            logs=packing.only_plain(logs),
             callbacks=tuple(companions.remember(self._others(), until)),
             metrics=(self._sums or sums.read(self.model)) if is_inside else {},
             began=self._began if is_inside else None,

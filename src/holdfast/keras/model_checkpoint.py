@@ -8,6 +8,7 @@ from typing import Any, Literal
 from holdfast import series
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import InvalidInputError
+from holdfast.keras import packing
 from holdfast.keras.formats import check_writable, format_of
 from holdfast.keras.keeper import Keeper
 from holdfast.keras.monitor import Monitor, finite, value_of
@@ -181,7 +182,9 @@ class ModelCheckpoint(Keeper):
 
     def state_dict(self) -> dict[str, Any]:
         """What this callback counts, for a run that is resumed."""
-        return {"counts": self._schedule.counts, "last_epoch_logs": self._last_epoch_logs}
+        logs = self._last_epoch_logs
+        plain = None if logs is None else packing.only_plain(logs)
+        return {"counts": self._schedule.counts, "last_epoch_logs": plain}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting from there."""

@@ -50,8 +50,12 @@ def pack(value: Any, what: str) -> Packed:
     return Packed(_packed(value, what, arrays), tuple(arrays))
 
 
-def is_plain(value: Any) -> bool:
-    """Whether `pack` takes a value."""
+def only_plain(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """The logs without what `pack` would not take: another callback may add anything to them."""
+    return {name: value for name, value in logs.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
     try:
         pack(value, "it")
     except InvalidInputError:
