@@ -20,8 +20,9 @@ from holdfast.parallel import in_parallel
 from holdfast.staging import Draft, first_session
 from holdfast.writer import Turn, Writer
 
-#: How often a draft may lose its id before the place is said to fail. A sweep takes an id once.
-_ATTEMPTS = 3
+#: How often a draft may lose its id before the place is said to fail. A sweep takes an id once, and
+#: of several writers that begin at once each may take the session that this one was about to.
+_ATTEMPTS = 20
 
 
 class AttemptLostError(Exception):

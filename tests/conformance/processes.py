@@ -148,6 +148,7 @@ class Told:
     number: int
     acknowledged: list[str]
     superseded: bool
+    error: str = ""
 
 
 def race(place: Place, home: Path, count: int) -> list[Told]:
@@ -179,6 +180,7 @@ def _told(racers: list[Any], results: "multiprocessing.Queue[Told]") -> list[Tol
     for each in racers:
         each.start()
     told = [results.get() for _ in racers]
+    assert not [each.error for each in told if each.error]
     for each in racers:
         each.join()
     assert all(each.exitcode == 0 for each in racers)
@@ -197,7 +199,7 @@ def _save_until_superseded(
     workspace = home / f"workspace-{number}"
     store = CheckpointStore(open_backend(url, options), workspace=workspace, writer=Writer())
     file = home / f"{number}.bin"
-    acknowledged, superseded = [], False
+    acknowledged, superseded, failed = [], False, ""
     barrier.wait()
     try:
         for step in range(SAVES):
@@ -206,4 +208,6 @@ def _save_until_superseded(
             acknowledged.append(str(saved.id))
     except SupersededError:
         superseded = True
-    tell(Told(number, acknowledged, superseded))
+    except Exception as error:  # the others wait for what this one says
+        failed = f"{number}: {error!r}"
+    tell(Told(number, acknowledged, superseded, failed))

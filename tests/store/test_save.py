@@ -101,7 +101,7 @@ def test_a_save_that_lost_its_id_stays_before_the_later_one_at_its_step(process,
     for draft in (first, second):
         (draft.directory / "model").write_bytes(b"weights")
     store.seal(first)
-    _sweep_away(backend, first.sealed.id, times=3)
+    _sweep_away(backend, first.sealed.id, times=20)
 
     with pytest.raises(StorageError, match="taken away"):
         store.publish(first)
