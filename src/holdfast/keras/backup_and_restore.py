@@ -130,8 +130,7 @@ class BackupAndRestore(Keeper):
         super().on_train_end(logs)
         if self.delete_checkpoint and not self._coordinator.is_asked_to_end:
             try:
-                own = [each for each in self.store.checkpoints() if self._is_own(each)]
-                self.store.remove(*own)
+                self.store.remove(*self._own())
             except StorageError as error:
                 self._failed(error, f"the training has ended, and its checkpoints stay: {error}")
 

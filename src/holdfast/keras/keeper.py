@@ -235,9 +235,12 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
             each.step == position.step
             and each.metadata.get("epoch") == position.epoch
             and each.metadata.get("batch") == position.batch
-            for each in self.store.checkpoints()
-            if self._is_own(each)
+            for each in self._own()
         )
+
+    def _own(self) -> list[Checkpoint]:
+        """The checkpoints of the series, in the order of training."""
+        return [each for each in self.store.checkpoints() if self._is_own(each)]
 
     def _is_own(self, checkpoint: Checkpoint) -> bool:
         return series.belongs(checkpoint, self._series)

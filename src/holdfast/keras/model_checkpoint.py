@@ -198,7 +198,7 @@ class ModelCheckpoint(Keeper):
             self._monitor.decide(self.model)
             Saver.settle(self.store.url)
             self.store.recover()  # the best may lie in a draft that a killed process left
-            self._monitor.learn([each for each in self.store.checkpoints() if self._is_own(each)])
+            self._monitor.learn(self._own())
         self._schedule.begin()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -137,13 +137,13 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
             "model has changed, so build it again before you use it."
         )
     if random is not None:
-        put_back_random(random)
+        _put_back_random(random)
     if state.backend != keras.backend.backend():
         warnings.warn(_moved(state), CheckpointWarning, stacklevel=3)
     return run
 
 
-def put_back_random(states: Mapping[str, Any]) -> None:
+def _put_back_random(states: Mapping[str, Any]) -> None:
     """
     Bring the process to random states that were kept.
 
