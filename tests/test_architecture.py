@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "holdfast"
 FLOORS = [
     "errors version",
-    "record disk parallel notices",
+    "record disk hashing parallel notices",
     "checkpoint",
     "layout state",
     "manifest",

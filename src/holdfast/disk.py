@@ -8,7 +8,6 @@ the kernel may have dropped its pages and answers "done" the second time.
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -142,12 +141,6 @@ def walk(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
                 f"{entry.path} is neither a file nor a directory; nothing was saved. "
                 "Links and special files are not kept: replace it by what it stands for."
             )
-
-
-def hash_file(path: Path) -> str:
-    """A file's SHA-256 with the algorithm's name before it, as a manifest has it."""
-    with path.open("rb", buffering=0) as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path, *, but: str | None = None) -> None:

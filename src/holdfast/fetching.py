@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import disk, layout, manifest
+from holdfast import disk, hashing, layout, manifest
 from holdfast.backends.base import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import CorruptionError, FormatError, NotFoundError, StorageFull
@@ -190,7 +190,7 @@ def _fetch_file(checkpoint: Checkpoint, file: File, backend: Backend, target: Pa
             _check_not_removed(checkpoint, backend)
             raise _corrupt(checkpoint, file.path, "missing") from error
         with disk.disk_errors("read", target):
-            found = disk.hash_file(target)
+            found = hashing.hash_file(target)
             if found == file.hash:
                 return
             target.unlink()

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
-Cloud = Literal["gce", "aws"]
 #: Told of a notice: why the machine goes, and how many seconds are left, if the cloud says that.
 Tell = Callable[[str, float | None], None]
 
@@ -153,7 +151,7 @@ class Aws:
         return ask("GET", "/latest/meta-data/spot/instance-action", shown, ANSWER_SECONDS)
 
 
-SERVICES: dict[Cloud, type[Gce] | type[Aws]] = {"gce": Gce, "aws": Aws}
+SERVICES: dict[str, type[Gce] | type[Aws]] = {"gce": Gce, "aws": Aws}
 
 
 class Watcher:
@@ -168,7 +166,7 @@ class Watcher:
         tell (Tell): called with the notice, from that thread.
     """
 
-    def __init__(self, cloud: Cloud, tell: Tell) -> None:
+    def __init__(self, cloud: str, tell: Tell) -> None:
         self._cloud = cloud
         self._service = SERVICES[cloud]()
         self._tell = tell

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Literal, Self, get_args
 
 from holdfast.errors import InvalidInputError
-from holdfast.notices import SERVICES, Cloud, Watcher
+
+#: Whose metadata service can be watched.
+Cloud = Literal["gce", "aws"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Preemption:
         self._heeded: list[Callable[[FrameType | None], bool]] = []
         self._around: list[int] = []
         self._handler: _Handler | None = None
-        self._watchers: list[Watcher] = []
+        self._stops: list[Callable[[], None]] = []
         self._pid = os.getpid()
 
     @property
@@ -113,8 +115,12 @@ class Preemption:
         self._heeded.append(heeded)
         if self._handler is None or not self._handler.is_in():
             self._handler = self._put_in()
-        if not self._watchers:
-            self._watchers = [Watcher(cloud, self._on_cloud) for cloud in self._clouds]
+        if self._clouds and not self._stops:
+            # Late, since a client of HTTP takes longer to import than all of this package, and only
+            # who watches needs one.
+            from holdfast.notices import Watcher  # noqa: PLC0415
+
+            self._stops = [Watcher(cloud, self._on_cloud).stop for cloud in self._clouds]
         return self._handler is not None
 
     def uninstall(self) -> None:
@@ -130,8 +136,8 @@ class Preemption:
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.take_out()
-        while self._watchers:
-            self._watchers.pop().stop()
+        while self._stops:
+            self._stops.pop()()
 
     def end(self) -> None:
         """
@@ -202,7 +208,7 @@ class Preemption:
     def _forget_the_parents(self) -> None:
         """No thread lives on in a forked child, and the parent's connections stay the parent's."""
         self._pid = os.getpid()
-        self._heeded, self._handler, self._watchers = [], None, []
+        self._heeded, self._handler, self._stops = [], None, []
         self._settle()
 
 
@@ -275,9 +281,10 @@ def _seconds(grace: object) -> float:
 
 
 def _clouds(watch: Collection[Cloud]) -> tuple[Cloud, ...]:
-    if isinstance(watch, str) or not {*watch} <= SERVICES.keys():
+    known = get_args(Cloud)
+    if isinstance(watch, str) or not {*watch} <= {*known}:
         raise InvalidInputError(
-            f"watch holds names of clouds, {' and '.join(map(repr, SERVICES))}, as in "
+            f"watch holds names of clouds, {' and '.join(map(repr, known))}, as in "
             f"watch=('gce',), and not {watch!r}."
         )
     return tuple(dict.fromkeys(watch))

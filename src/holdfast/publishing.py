@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from typing import Self
 
-from holdfast import disk, layout, manifest
+from holdfast import hashing, layout, manifest
 from holdfast.backends.base import Backend
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import MAX_SESSION, Checkpoint, CheckpointId, next_try
@@ -228,7 +228,7 @@ def _check_draft(draft: Draft, checkpoint: Checkpoint) -> None:
         path = draft.directory / file.path
         cause = None
         try:
-            good = path.is_file() and disk.hash_file(path) == file.hash
+            good = path.is_file() and hashing.hash_file(path) == file.hash
         except OSError as error:
             good, cause = False, error
         if not good:

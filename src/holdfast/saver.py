@@ -144,7 +144,7 @@ class Saver:
             try:
                 snapshot = state.snapshot() if isinstance(state, State) else None
                 if snapshot is None:
-                    write_state(state, draft.directory)
+                    draft.hashes.update(write_state(state, draft.directory))
             except BaseException:
                 draft.discard()
                 raise
@@ -351,7 +351,7 @@ class Saver:
         try:
             if snapshot is not None:
                 with disk.disk_errors("stage into", draft.directory):
-                    snapshot.write_to(draft.directory)
+                    draft.hashes.update(snapshot.write_to(draft.directory) or {})
             self.store.seal(draft, ask=ask)
         except CheckpointError:
             draft.discard()

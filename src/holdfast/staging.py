@@ -23,7 +23,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from holdfast import disk, layout, manifest
+from holdfast import disk, hashing, layout, manifest
 from holdfast.backends import mounts
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
@@ -118,6 +118,8 @@ class Draft(Scratch):
         metrics (dict[str, float]): may be added to until the draft is sealed.
         metadata (dict): likewise.
         turn (Turn | None): its place in this process's series; None for one that was recovered.
+        hashes (dict[str, str]): by path, the hashes of those files that are durable already and
+            were hashed as they were written; the others are hashed when the draft is sealed.
         sealed (Checkpoint | None): what it will be, once it is whole. The session in its id is 0
             where no number was taken yet.
         checkpoint (Checkpoint | None): what it has become, once it is committed.
@@ -137,6 +139,7 @@ class Draft(Scratch):
         self.metrics = dict(metrics)
         self.metadata = dict(metadata)
         self.turn = turn
+        self.hashes: dict[str, str] = {}
         self.sealed: Checkpoint | None = None
         self.checkpoint: Checkpoint | None = None
 
@@ -205,8 +208,10 @@ class Draft(Scratch):
         folders = {self.directory}
         for path, status in found:
             file = self.directory / path
-            disk.sync_file(file)
-            yield File(path, status.st_size, disk.hash_file(file))
+            if path not in self.hashes:
+                disk.sync_file(file)
+            known = self.hashes.get(path)
+            yield File(path, status.st_size, known or hashing.hash_file(file))
             folders.update(parent for parent in file.parents if parent.is_relative_to(self.root))
         for folder in sorted(folders):
             disk.sync_directory(folder)

@@ -4,22 +4,31 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from holdfast import disk
+from holdfast import disk, hashing
 from holdfast.errors import InvalidInputError
+
+#: Bytes in one read of a copy.
+_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class Snapshot(Protocol):
     """A copy of a state that later training steps do not show in."""
 
-    def write_to(self, directory: Path) -> None:
+    def write_to(self, directory: Path) -> Mapping[str, str] | None:
         """
         Write the copy as files into an empty directory. Runs on a worker thread, once.
 
         Parameters:
             directory (Path): exists, is empty, and lies in the workspace.
+
+        Returns:
+            Mapping[str, str] | None: by path, the hashes of files that are durable and were hashed
+                as they were written, as `holdfast.hashing.HashedFile` does. The store syncs and
+                hashes the others.
         """
 
 
@@ -124,9 +133,12 @@ class FilesSnapshot:
         self._remove()
 
 
-def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
+def write_state(state: State | str | os.PathLike[str], directory: Path) -> Mapping[str, str]:
     """
     Write a state, or copy a file or directory, into a draft's empty directory.
+
+    Returns:
+        Mapping[str, str]: hashes that are known already, as `Snapshot.write_to`.
 
     Raises:
         InvalidInputError: it is neither a state nor the path of something that can be kept.
@@ -134,20 +146,20 @@ def write_state(state: State | str | os.PathLike[str], directory: Path) -> None:
     """
     with disk.disk_errors("stage into", directory):
         if isinstance(state, State):
-            state.snapshot().write_to(directory)
-        elif isinstance(state, str | os.PathLike):
+            return state.snapshot().write_to(directory) or {}
+        if isinstance(state, str | os.PathLike):
             if directory.resolve().is_relative_to(Path(state).resolve()):
                 raise InvalidInputError(
                     f"{os.fspath(state)!r} holds the workspace of this store, and so would be "
                     "saved into itself; nothing was saved. Save a directory of its own."
                 )
-            copy_files(Path(state), directory)
-        else:
-            raise InvalidInputError(
-                f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
-                "restore(). Nothing was saved. Give the path of a file, or a state such as "
-                "holdfast.keras.KerasState(model)."
-            )
+            copies = _copies(Path(state), directory)
+            return {path: _copy_hashed(source, target) for path, source, target in copies}
+        raise InvalidInputError(
+            f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
+            "restore(). Nothing was saved. Give the path of a file, or a state such as "
+            "holdfast.keras.KerasState(model)."
+        )
 
 
 def copy_files(source: Path, into: Path) -> None:
@@ -157,13 +169,19 @@ def copy_files(source: Path, into: Path) -> None:
     Raises:
         InvalidInputError: the source is missing or empty, or holds a link or something special.
     """
+    for _, file, target in _copies(source, into):
+        shutil.copyfile(file, target)
+
+
+def _copies(source: Path, into: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Each file with its path and where its copy belongs, in a directory that is there."""
     if source.is_symlink() or not source.exists():
         raise InvalidInputError(
             f"there is no file or directory {source}, or it is a link; nothing was saved. "
             "Give the path of what was written."
         )
     if source.is_file():
-        shutil.copyfile(source, into / source.name)
+        yield source.name, source, into / source.name
         return
     paths = [path for path, _ in disk.walk(source)]
     if not paths:
@@ -171,7 +189,14 @@ def copy_files(source: Path, into: Path) -> None:
     for path in paths:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / path, target)
+        yield path, source / path, target
+
+
+def _copy_hashed(source: Path, target: Path) -> str:
+    with source.open("rb", buffering=0) as file, hashing.HashedFile(target) as copy:
+        while block := file.read(_BLOCK_BYTES):
+            copy.write(block, copied=True)
+    return copy.hash
 
 
 def _drop(path: Path) -> None:

@@ -174,7 +174,7 @@ class CheckpointStore:
                 kept, and `recover` publishes it.
         """
         with self.stage(step=step, metrics=metrics, metadata=metadata) as draft:
-            write_state(state, draft.directory)
+            draft.hashes.update(write_state(state, draft.directory))
         assert draft.checkpoint is not None  # noqa: S101 - publish has set it, or raised
         return draft.checkpoint
 

@@ -370,7 +370,7 @@ def only_the_beginning_is_hashed(patch):
             head = file.read(32)
         return "sha256:" + real(head).hexdigest()
 
-    patch.setattr("holdfast.disk.hash_file", hash_file)
+    patch.setattr("holdfast.hashing.hash_file", hash_file)
 
 
 def the_digest_is_not_compared(patch):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import disk
+from holdfast import disk, hashing
 from holdfast.disk import Lock
 from holdfast.errors import AccessDenied, InvalidInputError, StorageError, StorageFull
 
@@ -215,7 +215,7 @@ def test_a_file_that_could_not_be_replaced_is_as_it_was(tmp_path):
 def test_a_hash_is_that_of_the_content_with_its_name(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
 
-    assert disk.hash_file(tmp_path / "file") == (
+    assert hashing.hash_file(tmp_path / "file") == (
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
 

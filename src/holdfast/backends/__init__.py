@@ -114,8 +114,8 @@ def _local(path: Path | str, storage_options: Mapping[str, Any] | None) -> Backe
 
 
 def _fsspec(scheme: str, rest: str, options: dict[str, Any]) -> Backend:
-    # Here and nowhere else a module is imported late: the scheme picks it, and fsspec takes longer
-    # to import than all else together.
+    # What is imported here is imported late: the scheme picks it, and fsspec takes longer than all
+    # else together.
     from fsspec.registry import known_implementations, registry  # noqa: PLC0415
 
     if scheme not in {*known_implementations, *registry}:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from holdfast import disk, layout, preflight
+from holdfast import disk, hashing, layout, preflight
 from holdfast.backends.retrying import RetryingBackend
 from holdfast.checkpoint import CheckpointId
 from holdfast.cli import tables
@@ -194,11 +194,11 @@ class Examination:
             source, target = scratch.directory / "source", scratch.directory / "target"
             with disk.disk_errors("write", source):
                 source.write_bytes(os.urandom(_TRANSFER_BYTES))
-                wanted = disk.hash_file(source)
+                wanted = hashing.hash_file(source)
             key = self._key("large")
             up = _seconds(lambda: self._backend.upload(source, key))
             down = _seconds(lambda: self._opened.another.download(key, target))
-            if disk.hash_file(target) != wanted:
+            if hashing.hash_file(target) != wanted:
                 raise CorruptionError(
                     f"{tables.size(_TRANSFER_BYTES)} came back with other bytes than were sent. "
                     "Nothing else was touched. Do not save here."
