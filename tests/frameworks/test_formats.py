@@ -252,7 +252,7 @@ def test_the_architecture_is_named_after_the_file(name: str, expected: str) -> N
 def test_architecture_and_weights_make_the_model_again(tmp_path: Path) -> None:
     model = once("subclassed")
 
-    formats.write_architecture(model, tmp_path / "m.json")
+    (tmp_path / "m.json").write_text(formats.architecture(model))
     formats.write(model, tmp_path / "m.weights.h5")
     loaded = keras.models.model_from_json(
         (tmp_path / "m.json").read_text(), custom_objects={"Blocks": Blocks}
@@ -274,7 +274,7 @@ class Fragile(Blocks):
 @pytest.mark.parametrize("make", [lambda: once("unconfigured"), lambda: subclassed(Fragile)])
 def test_a_class_without_a_configuration_is_told(make: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"Nothing was written.*get_config\(\)"):
-        formats.write_architecture(make(), tmp_path / "m.json")
+        formats.architecture(make())
 
     assert list(tmp_path.iterdir()) == []
 
@@ -298,7 +298,7 @@ def test_an_optimizer_with_other_variables_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_damaged_is_told(file: str, tmp_path: Path) -> None:
     name = "m.weights.json" if file.startswith("m_") else file
     kept = keep(KerasState(once("sequential"), name), tmp_path / "kept")
-    (kept / file).write_bytes((kept / file).read_bytes()[:-100])
+    (kept / file).write_bytes((kept / file).read_bytes()[: (kept / file).stat().st_size // 2])
 
     with pytest.raises(CheckpointError, match=rf"cannot load {name}.*The checkpoint is untouched"):
         KerasState(fresh("sequential"), name).restore(kept)

@@ -1,19 +1,21 @@
 """A live Keras model as a state that a store can keep."""
 
-import shutil
-import tempfile
-import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 
 from holdfast import disk
 from holdfast.errors import InvalidInputError
+from holdfast.hashing import HashedFile
 from holdfast.keras import formats, shards, training
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
+from holdfast.keras.snapshot import ModelFile, take
+from holdfast.keras.training import Part
 from holdfast.staging import Workspace
+from holdfast.state import Contents, DirectoryContents
 
 
 class KerasState:
@@ -35,8 +37,9 @@ class KerasState:
         run (Run | None): what belongs to a `fit` that is under way. The callbacks give it.
         architecture (bool): also keep the architecture as JSON, beside the file.
         max_shard_size (float): GiB that one of the files of `.weights.json` may have.
-        workspace (Workspace | None): where a snapshot is written. Give the store's: then its files
-            are moved and not copied. None takes the system's temporary directory.
+        workspace (Workspace | None): where a snapshot is written that cannot be held. Give the
+            store's: then its files are moved and not copied. None takes the system's temporary
+            directory.
 
     Attributes:
         position (Position): as given; after a restore, where the kept training stood.
@@ -70,7 +73,10 @@ class KerasState:
 
     def snapshot(self) -> "KerasSnapshot":
         """
-        Write the model into a local file of its own, which later training steps do not show in.
+        Take the model, so that later training steps do not show in it.
+
+        Its values are held and not copied where the framework can hold them; the file is written
+        from them later. See `holdfast.keras.snapshot.take`.
 
         Raises:
             InvalidInputError: the model is not built.
@@ -84,64 +90,67 @@ class KerasState:
             )
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # inside an epoch the values lie beside the model
-        place = _Temporary() if self._workspace is None else self._workspace.scratch()
-        try:
-            path = place.directory / self.file
-            formats.write(self.model, path, max_shard_size=self._max_shard_size)
-            if self._architecture:
-                name = formats.architecture_name(self.file)
-                formats.write_architecture(self.model, place.directory / name)
-            training.write(self.model, self.file, self.position, self.run, place.directory)
-        except BaseException:
-            place.discard()
-            raise
-        return KerasSnapshot(place)
+        return KerasSnapshot(
+            take(self.model, self.file, self._max_shard_size, self._workspace),
+            Part.of(self.model, self.file, self.position, self.run),
+            self._architectures(),
+        )
 
     def restore(self, directory: Path) -> None:
         """
         Load what was kept into the live model, and its place in the training into `position`.
 
+        As `restore_from`.
+        """
+        self.restore_from(DirectoryContents(directory))
+
+    def restore_from(self, contents: Contents) -> None:
+        """
+        Load what was kept into the live model, and its place in the training into `position`.
+
         All names, types and shapes are compared before the first value is assigned.
+
+        Parameters:
+            contents (Contents): the checkpoint's files.
 
         Raises:
             InvalidInputError: no Keras state was kept there, the model is not built or compiled,
                 or a variable has no match; the model's values are unchanged.
             FormatError: a file cannot be read, or is of a newer format.
+            CorruptionError, NotFoundError, StorageError: as `Contents`.
         """
-        state = training.read(directory)
-        self.run = training.load(state, self.model, directory)
+        state = training.read(contents)
+        self.run = training.load(state, self.model, contents)
         self.position = state.position
+
+    def _architectures(self) -> dict[str, str]:
+        if not self._architecture:
+            return {}
+        return {formats.architecture_name(self.file): formats.architecture(self.model)}
 
 
 class KerasSnapshot:
-    """A model that was written to the local disk, and is moved from there."""
+    """
+    A model as it was at one moment.
 
-    def __init__(self, place: "_Place") -> None:
-        self._place = place
-        # A snapshot that gives way to a newer one is never written: its files go with it.
-        self._discard = weakref.finalize(self, place.discard)
+    Parameters:
+        file (ModelFile): its file.
+        part (Part): what goes into `training/`.
+        texts (Mapping[str, str]): further files, by name.
+    """
 
-    def write_to(self, directory: Path) -> None:
-        """Move the files into the directory."""
-        with disk.disk_errors("move the snapshot into", directory):
-            for child in self._place.directory.iterdir():
-                shutil.move(child, directory / child.name)
-        self._discard()
+    def __init__(self, file: ModelFile, part: Part, texts: Mapping[str, str]) -> None:
+        self._file = file
+        self._part = part
+        self._texts = texts
 
-
-class _Place(Protocol):
-    @property
-    def directory(self) -> Path: ...
-
-    def discard(self) -> object: ...
-
-
-class _Temporary:
-    """A directory in the system's temporary one."""
-
-    def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="holdfast-")
-        self.directory = Path(self._temporary.name)
-
-    def discard(self) -> None:
-        self._temporary.cleanup()
+    def write_to(self, directory: Path) -> Mapping[str, str]:
+        """Write the files, hashed in the same pass."""
+        with disk.disk_errors("stage into", directory):
+            written = self._file.write_to(directory)
+            hashes = {**written.hashes, **self._part.write_to(directory, written.placed)}
+            for name, text in self._texts.items():
+                with HashedFile(directory / name) as file:
+                    file.write(text.encode())
+                hashes[name] = file.hash
+        return hashes

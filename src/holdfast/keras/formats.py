@@ -47,14 +47,16 @@ class Format:
     directory: bool = False
 
 
+KERAS = Format(".keras", whole=True)
+WEIGHTS = Format(".weights.h5")
 SHARDED = Format(".weights.json")
 SAVED_MODEL = Format("", whole=True, keeps_weights=False, keeps_optimizer=False, directory=True)
 
 #: The longest suffix first, since `.weights.h5` also ends with `.h5`.
 FORMATS = (
     SHARDED,
-    Format(".weights.h5"),
-    Format(".keras", whole=True),
+    WEIGHTS,
+    KERAS,
     Format(".hdf5", whole=True, keeps_optimizer=False),
     Format(".h5", whole=True, keeps_optimizer=False),
     SAVED_MODEL,
@@ -174,14 +176,14 @@ def write(model: Any, path: Path, *, max_shard_size: float = shards.MAX_SIZE) ->
     check_writable(found, model)
     with disk.disk_errors("write", path), _compiled_as_before(model), _without_advice():
         if found is SAVED_MODEL:
-            model.export(_local(path), verbose=False)
+            model.export(local(path), verbose=False)
         elif found is SHARDED:
             size = shards.size_for(model, max_shard_size)
-            model.save_weights(_local(path), max_shard_size=size)
+            model.save_weights(local(path), max_shard_size=size)
         elif found.whole:
-            model.save(_local(path))
+            model.save(local(path))
         else:
-            model.save_weights(_local(path))
+            model.save_weights(local(path))
 
 
 def read(model: Any, path: Path) -> None:
@@ -200,7 +202,7 @@ def read(model: Any, path: Path) -> None:
         with warnings.catch_warnings():
             # Keras skips an optimizer or a layer that does not fit with a warning alone.
             warnings.filterwarnings("error", message="Skipping", category=UserWarning)
-            model.load_weights(_local(path))
+            model.load_weights(local(path))
     except Exception as error:
         raise FormatError(
             f"Keras cannot load {path.name} into this model: {error} The checkpoint is untouched; "
@@ -222,7 +224,7 @@ def read_whole(path: Path, custom_objects: Mapping[str, Any] | None, **choices: 
     """
     try:
         return keras.saving.load_model(
-            _local(path), custom_objects=dict(custom_objects or {}), **choices
+            local(path), custom_objects=dict(custom_objects or {}), **choices
         )
     except Exception as error:
         raise FormatError(
@@ -237,19 +239,17 @@ def architecture_name(name: str) -> str:
     return f"{name.removesuffix(format_of(name).suffix)}.json"
 
 
-def write_architecture(model: Any, path: Path) -> None:
+def architecture(model: Any) -> str:
     """
-    Write the architecture of a model as JSON, which `keras.models.model_from_json` reads.
+    The architecture of a model as JSON, which `keras.models.model_from_json` reads.
 
     It holds no weights. How the model was compiled is in it.
 
     Parameters:
         model (keras.Model): the model.
-        path (Path): a file that does not exist yet.
 
     Raises:
         InvalidInputError: the model, or a part of it, does not say how it is configured.
-        StorageError: the disk failed.
     """
     cure = (
         "Nothing was written. Give the class a get_config() that returns its constructor's "
@@ -262,13 +262,18 @@ def write_architecture(model: Any, path: Path) -> None:
             f"get_config() of its own. {cure}"
         )
     try:
-        text = model.to_json()
+        return str(model.to_json())
     except Exception as error:
         raise InvalidInputError(
             f"the architecture of {model.name!r} cannot be saved: {error} {cure}"
         ) from error
-    with disk.disk_errors("write", path):
-        disk.write_new(path, text.encode())
+
+
+def local(path: Path) -> str:
+    """A path that Keras takes for a local one, whatever its first directory is called."""
+    # Keras takes every path below /gcs, /hdfs and a few others for a remote one
+    # (keras/src/utils/file_utils.py, is_remote_path).
+    return f"/.{path.absolute()}"
 
 
 def _unknown(name: str, suffix: str) -> str:
@@ -318,10 +323,3 @@ def _without_advice() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(_is_news)
-
-
-def _local(path: Path) -> str:
-    """A path that Keras takes for a local one, whatever its first directory is called."""
-    # Keras takes every path below /gcs, /hdfs and a few others for a remote one
-    # (keras/src/utils/file_utils.py, is_remote_path).
-    return f"/.{path.absolute()}"

@@ -11,7 +11,8 @@ from holdfast.checkpoint import Checkpoint
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
 from holdfast.keras import training
 from holdfast.keras.formats import FORMATS, format_of, read_whole
-from holdfast.keras.variables import describe, difference, read_arrays
+from holdfast.keras.variables import describe, difference
+from holdfast.state import DirectoryContents
 from holdfast.store import CheckpointStore, open_store
 
 
@@ -70,7 +71,8 @@ def _bring_optimizer(model: Any, files: Path) -> None:
     model.optimizer = model.optimizer.from_config(model.optimizer.get_config())
     model.optimizer.build(model.trainable_variables)
     try:
-        state = training.read(files)
+        contents = DirectoryContents(files)
+        state = training.read(contents)
     except InvalidInputError as error:
         text = f"The model is loaded, and its optimizer begins anew: {error}"
         warnings.warn(text, CheckpointWarning, stacklevel=3)
@@ -81,7 +83,7 @@ def _bring_optimizer(model: Any, files: Path) -> None:
             f"the optimizer in {state.file} is not the one that was saved with it: {told}. The "
             "checkpoint is untouched. Load it with compile=False."
         )
-    arrays = read_arrays(files / training.DIRECTORY / training.OPTIMIZER, kept)
+    arrays = training.read_arrays(contents, training.OPTIMIZER, kept)
     for variable, array in zip(live, arrays, strict=True):
         variable.assign(array)
 

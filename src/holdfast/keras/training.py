@@ -1,33 +1,34 @@
 """The training part of a checkpoint: what a run needs to go on, and no format of Keras keeps."""
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 
-from holdfast import disk
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
-from holdfast.keras import formats, packing, randomness, variables
+from holdfast.hashing import HashedFile
+from holdfast.keras import formats, packing, placing, randomness, values, variables
+from holdfast.keras.hdf5 import Placed
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
 from holdfast.keras.training_state import PATH, TrainingState, decode, encode
 from holdfast.keras.variables import Described, describe, difference
+from holdfast.state import Contents
 
 DIRECTORY = "training"
 #: The weights, where the format of the model's file does not bring them back.
-_WEIGHTS = "model.weights.h5"
+WEIGHTS = f"{DIRECTORY}/model.weights.h5"
 #: The optimizer, where the format does not bring it back.
 OPTIMIZER = "optimizer.npz"
 #: The weights that Keras writes otherwise than they are, such as those of LoRA.
 _ALTERED = "weights.npz"
 #: The arrays that the state speaks of.
 _ARRAYS = "arrays.npz"
-#: Bytes that the state may have: 100,000 variables take about 10 MiB.
-_MAX_BYTES = 64 * 1024 * 1024
 
 _BUILD = (
     "To build it, begin it with keras.Input(shape), call model.build(input_shape), or call it once "
@@ -35,40 +36,81 @@ _BUILD = (
 )
 
 
-def write(model: Any, file: str, position: Position, run: Run | None, directory: Path) -> None:
+@dataclass(frozen=True)
+class Part:
     """
-    Write the training part of a checkpoint.
+    The training part of a checkpoint, taken at one moment.
 
-    Parameters:
-        model (keras.Model): built.
-        file (str): the model's file, which lies in the directory.
-        position (Position): where the training stands.
-        run (Run | None): what belongs to the `fit` that is under way, if one is.
-        directory (Path): the checkpoint's.
-
-    Raises:
-        InvalidInputError: a callback has to remember what has no plain form.
-        StorageError: the disk failed.
+    Attributes:
+        state (TrainingState): all but the arrays.
+        arrays (tuple[numpy.ndarray, ...]): those that the state speaks of.
+        altered (tuple[Any, ...]): the weights that Keras writes otherwise than they are, held.
+        optimizer (tuple[Any, ...] | None): the optimizer's variables, held, where the format of the
+            model's file does not bring them back.
     """
-    rest = {"random": randomness.capture(), "run": None if run is None else run.plain()}
-    packed = packing.pack(rest, "the training")
-    state = TrainingState.of(model, file, position, packed)
-    part, kind = directory / DIRECTORY, formats.format_of(file)
-    with disk.disk_errors("write", part):
-        part.mkdir()
-        disk.write_new(directory / PATH, encode(state))
-        variables.write_arrays(part / _ARRAYS, packed.arrays)
-        if state.altered:
-            exact = [model.weights[number].numpy() for number in state.altered]
-            variables.write_arrays(part / _ALTERED, exact)
-        if not kind.keeps_weights:
-            formats.write(model, part / _WEIGHTS)
-        elif state.optimizer is not None and not kind.keeps_optimizer:
-            values = [variable.numpy() for variable in model.optimizer.variables]
-            variables.write_arrays(part / OPTIMIZER, values)
+
+    state: TrainingState
+    arrays: tuple[packing.Array, ...]
+    altered: tuple[Any, ...]
+    optimizer: tuple[Any, ...] | None
+
+    @classmethod
+    def of(cls, model: Any, file: str, position: Position, run: Run | None) -> Self:
+        """
+        Take it.
+
+        Parameters:
+            model (keras.Model): built.
+            file (str): the model's file in the checkpoint.
+            position (Position): where the training stands.
+            run (Run | None): what belongs to the `fit` that is under way, if one is.
+
+        Raises:
+            InvalidInputError: a callback has to remember what has no plain form.
+        """
+        rest = {"random": randomness.capture(), "run": None if run is None else run.plain()}
+        packed = packing.pack(rest, "the training")
+        state, kind = TrainingState.of(model, file, position, packed), formats.format_of(file)
+        is_left_out = kind.keeps_weights and not kind.keeps_optimizer
+        return cls(
+            state=state,
+            arrays=packed.arrays,
+            altered=tuple(values.hold([model.weights[number] for number in state.altered])),
+            optimizer=(
+                tuple(values.hold(model.optimizer.variables))
+                if is_left_out and state.optimizer is not None
+                else None
+            ),
+        )
+
+    def write_to(self, directory: Path, placed: Sequence[Placed]) -> dict[str, str]:
+        """
+        Write it.
+
+        Parameters:
+            directory (Path): the checkpoint's.
+            placed (Sequence[Placed]): where the arrays lie in the model's file.
+
+        Returns:
+            dict[str, str]: by path, the hashes that are known.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        part = directory / DIRECTORY
+        part.mkdir(exist_ok=True)
+        with HashedFile(directory / PATH) as file:
+            file.write(encode(replace(self.state, placed=tuple(placed))))
+        variables.write_arrays(part / _ARRAYS, self.arrays)
+        if self.altered:
+            variables.write_arrays(part / _ALTERED, [values.array(each) for each in self.altered])
+        if self.optimizer is not None:
+            held = [values.array(each) for each in self.optimizer]
+            variables.write_arrays(part / OPTIMIZER, held)
+        return {PATH: file.hash}
 
 
-def read(directory: Path) -> TrainingState:
+def read(contents: Contents) -> TrainingState:
     """
     Read what the training part of a checkpoint says.
 
@@ -76,23 +118,18 @@ def read(directory: Path) -> TrainingState:
         InvalidInputError: the checkpoint has no training part.
         FormatError: it cannot be read, or is of a newer format.
     """
-    path = directory / PATH
-    with disk.disk_errors("read", path):
-        try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise FormatError(f"{PATH} has more than {_MAX_BYTES:,} bytes")
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            held = ", ".join(path for path, _ in disk.walk(directory)) or "nothing"
-            raise InvalidInputError(
-                f"the checkpoint holds no {PATH}, so no Keras state of ours was "
-                f"saved in it; it holds {held}. The model is unchanged. Take another checkpoint, "
-                "or store.download() it and load its files with Keras."
-            ) from error
-    return decode(data)
+    try:
+        return decode(contents.read(PATH))
+    except FileNotFoundError as error:
+        held = ", ".join(contents.paths()) or "nothing"
+        raise InvalidInputError(
+            f"the checkpoint holds no {PATH}, so no Keras state of ours was "
+            f"saved in it; it holds {held}. The model is unchanged. Take another checkpoint, "
+            "or store.download() it and load its files with Keras."
+        ) from error
 
 
-def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
+def load(state: TrainingState, model: Any, contents: Contents) -> Run | None:
     """
     Bring a model, and the random states of the process, to what a checkpoint holds.
 
@@ -112,23 +149,26 @@ def load(state: TrainingState, model: Any, directory: Path) -> Run | None:
     optimizer = _built_optimizer(state, model)
     seeds = variables.seed_states(model)
     _check(state, "seed generators", [each for each, _ in state.seeds], describe(seeds), model)
-    part, kind = directory / DIRECTORY, formats.format_of(state.file)
-    arrays = None
+    kind = formats.format_of(state.file)
+    beside: list[tuple[Any, packing.Array]] = []
     if optimizer is not None and state.optimizer is not None:
         _check(state, "optimizer", state.optimizer, describe(optimizer.variables), model)
         if kind.keeps_weights and not kind.keeps_optimizer:
-            arrays = list(variables.read_arrays(part / OPTIMIZER, state.optimizer))
-    random, run = _rest(state, part)
-    described = [state.weights[number] for number in state.altered]
-    exact = list(variables.read_arrays(part / _ALTERED, described)) if described else []
-    _read(state, model, directory / state.file if kind.keeps_weights else part / _WEIGHTS)
-    for number, array in zip(state.altered, exact, strict=True):
-        model.weights[number].assign(array)
-    if optimizer is not None and arrays is not None:
-        for variable, array in zip(optimizer.variables, arrays, strict=True):
-            variable.assign(array)
-    for variable, (_, numbers) in zip(seeds, state.seeds, strict=True):
-        variable.assign(np.array(numbers).astype(variable.dtype).reshape(variable.shape))
+            arrays = read_arrays(contents, OPTIMIZER, state.optimizer)
+            beside += zip(optimizer.variables, arrays, strict=True)
+    if state.altered:
+        weights = [model.weights[number] for number in state.altered]
+        arrays = read_arrays(contents, _ALTERED, [state.weights[each] for each in state.altered])
+        beside += zip(weights, arrays, strict=True)
+    beside += (
+        (variable, np.array(numbers).astype(variable.dtype).reshape(variable.shape))
+        for variable, (_, numbers) in zip(seeds, state.seeds, strict=True)
+    )
+    random, run = _rest(state, contents)
+    if not placing.load(model, state.file, state.placed, contents):
+        _read(state, model, contents.directory() / (state.file if kind.keeps_weights else WEIGHTS))
+    for variable, array in beside:
+        variable.assign(array)
     reached = None if optimizer is None else int(optimizer.iterations.numpy())
     if reached != state.iterations:
         raise FormatError(
@@ -159,11 +199,29 @@ def _put_back_random(states: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _rest(state: TrainingState, part: Path) -> tuple[Mapping[str, Any] | None, Run | None]:
+def read_arrays(
+    contents: Contents, name: str, expected: Sequence[Described]
+) -> list[packing.Array]:
+    """
+    Read arrays that lie in the training part.
+
+    Raises:
+        FormatError: they are missing, or not as the descriptions say.
+    """
+    path = f"{DIRECTORY}/{name}"
+    try:
+        return list(variables.read_arrays(io.BytesIO(contents.read(path)), name, expected))
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"the checkpoint holds no {path}. The model is unchanged. Restore another checkpoint."
+        ) from error
+
+
+def _rest(state: TrainingState, contents: Contents) -> tuple[Mapping[str, Any] | None, Run | None]:
     """The random states and the run that were kept beside the model."""
     if state.rest is None:
         return None, None
-    arrays = list(variables.read_arrays(part / _ARRAYS, state.arrays))
+    arrays = read_arrays(contents, _ARRAYS, state.arrays)
     try:
         rest = packing.unpack(state.rest, arrays)
         return rest["random"], None if rest["run"] is None else Run.of(rest["run"])

@@ -10,6 +10,7 @@ import keras
 from holdfast import record
 from holdfast.errors import FormatError
 from holdfast.keras import formats, variables
+from holdfast.keras.hdf5 import Placed
 from holdfast.keras.packing import Packed
 from holdfast.keras.progress import Position
 from holdfast.keras.variables import Described, describe
@@ -38,6 +39,8 @@ class TrainingState:
             random states of the process, under `run` what belongs to a `fit`.
         arrays (tuple[Described, ...]): the arrays of the rest, without their values.
         keras, backend (str): what wrote it.
+        placed (tuple[Placed, ...]): where the arrays lie in the model's file; empty where that is
+            not known.
     """
 
     file: str
@@ -52,6 +55,7 @@ class TrainingState:
     arrays: tuple[Described, ...]
     keras: str
     backend: str
+    placed: tuple[Placed, ...] = ()
 
     @classmethod
     def of(cls, model: Any, file: str, position: Position, rest: Packed) -> "TrainingState":
@@ -99,6 +103,7 @@ def encode(state: TrainingState) -> bytes:
         ),
         "arrays": [_row(each) for each in state.arrays],
         "rest": state.rest,
+        "placed": [[each.path, each.dtype, list(each.shape), each.offset] for each in state.placed],
     }
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in members.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
@@ -153,6 +158,10 @@ def _state(members: Mapping[str, Any]) -> TrainingState:
         arrays=tuple(_described(*row) for row in members.get("arrays", ())),
         keras=str(members["keras"]),
         backend=str(members["backend"]),
+        placed=tuple(
+            Placed(**asdict(_described(*row[:3])), offset=_count(row[3]))
+            for row in members.get("placed", ())
+        ),
     )
 
 

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -111,19 +111,26 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         np.savez(file, **named)
 
 
-def read_arrays(path: Path, expected: Sequence[Described]) -> Iterator[np.ndarray[Any, Any]]:
+def read_arrays(
+    file: BinaryIO, name: str, expected: Sequence[Described]
+) -> Iterator[np.ndarray[Any, Any]]:
     """
     Read values back, in their order. No pickled object is read, and nothing larger than expected.
+
+    Parameters:
+        file (BinaryIO): what `write_arrays` has written.
+        name (str): how to speak of it.
+        expected (Sequence[Described]): what it has to hold.
 
     Raises:
         FormatError: the file does not hold the arrays that the descriptions say.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             for number, each in enumerate(expected):
                 yield _read_array(archive, f"{number}.npy", each)
     except (OSError, LookupError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path.name} cannot be read: {error}. Nothing was changed.") from error
+        raise FormatError(f"{name} cannot be read: {error}. Nothing was changed.") from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, expected: Described) -> np.ndarray[Any, Any]:

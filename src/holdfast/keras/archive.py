@@ -1,0 +1,85 @@
+"""Keras's `.keras` file: an uncompressed zip around a weights file, written from front to back."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras.src.saving import saving_lib
+
+from holdfast.hashing import HashedFile
+from holdfast.keras import hdf5, values
+from holdfast.keras.hdf5 import Placed
+from holdfast.keras.recording import Record
+
+#: Bytes that are counted into the zip's checksum at a time; the disk and the hash are busy with
+#: those before.
+_BLOCK_BYTES = 8 * 1024 * 1024
+#: From so many bytes of arrays on the zip is told to be a large one. A zip needs its larger numbers
+#: from 4 GiB on (PKWARE's APPNOTE.TXT, 4.3.9.2), Python's zipfile draws the line at half of that,
+#: and the skeleton comes on top.
+_LARGE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Description:
+    """
+    What a `.keras` file says of its model, beside the values.
+
+    Attributes:
+        config (str): how it is built, as JSON.
+        metadata (str): who wrote it and when, as JSON.
+    """
+
+    config: str
+    metadata: str
+
+    @classmethod
+    def of(cls, model: Any) -> "Description":
+        """
+        Describe a model, as Keras does.
+
+        Raises:
+            Exception: this Keras does it otherwise, or a part of the model does not say how it is
+                built.
+        """
+        config, metadata = saving_lib._serialize_model_as_json(model)  # noqa: SLF001
+        return cls(config, metadata)
+
+
+def write(
+    file: HashedFile, description: Description, record: Record, *, scratch: Path
+) -> tuple[Placed, ...]:
+    """
+    Write a `.keras` file.
+
+    Parameters:
+        file (HashedFile): empty.
+        description (Description): of the model.
+        record (Record): what it saves.
+        scratch (Path): as `hdf5.write`.
+
+    Returns:
+        tuple[Placed, ...]: where each array lies in the file, as `hdf5.write`.
+    """
+    size = sum(values.array(held).nbytes for held in record.held)
+    # It cannot be gone back in, so the zip has its checksums behind the contents.
+    with zipfile.ZipFile(file, "w") as archive:  # type: ignore[call-overload]
+        archive.writestr(saving_lib._METADATA_FILENAME, description.metadata)  # noqa: SLF001
+        archive.writestr(saving_lib._CONFIG_FILENAME, description.config)  # noqa: SLF001
+        name = saving_lib._VARS_FNAME_H5  # noqa: SLF001
+        with archive.open(name, "w", force_zip64=size >= _LARGE_BYTES) as weights:
+
+            def put(data: memoryview) -> None:
+                for at in range(0, len(data), _BLOCK_BYTES):
+                    weights.write(data[at : at + _BLOCK_BYTES])
+
+            placed = hdf5.write(record, put, offset=file.size, scratch=scratch)
+        _write_assets(archive, record.assets)
+    return placed
+
+
+def _write_assets(archive: zipfile.ZipFile, assets: Mapping[str, bytes]) -> None:
+    for name, data in assets.items():
+        archive.writestr(name, data)
