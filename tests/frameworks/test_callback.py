@@ -254,5 +254,5 @@ def test_no_local_directory_is_taken_for_a_remote_one() -> None:
     path = Path("/gcs/runs/m.keras")
 
     assert is_remote(path)
-    assert not is_remote(formats._local(path))
-    assert Path(formats._local(path)) == Path("/gcs/runs/m.keras")
+    assert not is_remote(formats.local(path))
+    assert Path(formats.local(path)) == Path("/gcs/runs/m.keras")

@@ -32,7 +32,8 @@ def load(model: Any, file: str, placed: Sequence[Placed], contents: Contents) ->
         FormatError: an array does not lie in the file.
         CorruptionError, NotFoundError, StorageError: as `Contents`.
     """
-    if not placed or type(model).load_weights is not keras.Model.load_weights:
+    loads = getattr(model.load_weights, "__func__", None)
+    if not placed or loads is not keras.Model.load_weights:
         return False
     targets = _targets(model)
     if targets is None or not _fit(targets, placed):

@@ -70,7 +70,7 @@ def take(model: Any, name: str, max_shard_size: float, workspace: Workspace | No
     if kind in (formats.KERAS, formats.WEIGHTS, formats.SHARDED):
         own = "save" if kind is formats.KERAS else "save_weights"
         try:
-            if getattr(type(model), own) is getattr(keras.Model, own):
+            if getattr(getattr(model, own), "__func__", None) is getattr(keras.Model, own):
                 return _record(model, name, max_shard_size)
             why = f"{type(model).__name__} has a {own}() of its own"
         except Exception as error:  # noqa: BLE001 - Keras itself tells what is wrong, if it is

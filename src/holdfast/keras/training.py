@@ -165,8 +165,7 @@ def load(state: TrainingState, model: Any, contents: Contents) -> Run | None:
         for variable, (_, numbers) in zip(seeds, state.seeds, strict=True)
     )
     random, run = _rest(state, contents)
-    if not placing.load(model, state.file, state.placed, contents):
-        _read(state, model, contents.directory() / (state.file if kind.keeps_weights else WEIGHTS))
+    _read(state, model, contents)
     for variable, array in beside:
         variable.assign(array)
     reached = None if optimizer is None else int(optimizer.iterations.numpy())
@@ -316,9 +315,12 @@ def _moved(state: TrainingState) -> str:
     )
 
 
-def _read(state: TrainingState, model: Any, path: Path) -> None:
+def _read(state: TrainingState, model: Any, contents: Contents) -> None:
+    """Bring the model's file into the model, and the optimizer where the file holds it."""
+    keeps_weights = formats.format_of(state.file).keeps_weights
     try:
-        formats.read(model, path)
+        if not placing.load(model, state.file, state.placed, contents):
+            formats.read(model, contents.directory() / (state.file if keeps_weights else WEIGHTS))
     except FormatError as error:
         raise FormatError(f"{error}{_elsewhere(state)}") from error
 
