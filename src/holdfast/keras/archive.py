@@ -2,14 +2,13 @@
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keras.src.saving import saving_lib
 
 from holdfast.hashing import HashedFile
 from holdfast.keras import hdf5, values
+from holdfast.keras.description import Description
 from holdfast.keras.hdf5 import Placed
 from holdfast.keras.recording import Record
 
@@ -20,32 +19,6 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 #: from 4 GiB on (PKWARE's APPNOTE.TXT, 4.3.9.2), Python's zipfile draws the line at half of that,
 #: and the skeleton comes on top.
 _LARGE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Description:
-    """
-    What a `.keras` file says of its model, beside the values.
-
-    Attributes:
-        config (str): how it is built, as JSON.
-        metadata (str): who wrote it and when, as JSON.
-    """
-
-    config: str
-    metadata: str
-
-    @classmethod
-    def of(cls, model: Any) -> "Description":
-        """
-        Describe a model, as Keras does.
-
-        Raises:
-            Exception: this Keras does it otherwise, or a part of the model does not say how it is
-                built.
-        """
-        config, metadata = saving_lib._serialize_model_as_json(model)  # noqa: SLF001
-        return cls(config, metadata)
 
 
 def write(

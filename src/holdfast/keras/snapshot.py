@@ -15,7 +15,7 @@ from keras.src.saving import saving_lib
 from holdfast import disk
 from holdfast.hashing import HashedFile
 from holdfast.keras import archive, formats, hdf5, recording, shards, training
-from holdfast.keras.archive import Description
+from holdfast.keras.description import Description
 from holdfast.keras.hdf5 import Placed
 from holdfast.keras.recording import Record
 from holdfast.staging import Workspace
