@@ -42,7 +42,9 @@ class Part:
     The training part of a checkpoint, taken at one moment.
 
     Attributes:
-        state (TrainingState): all but the arrays.
+        state (TrainingState): what changes while the model trains, without the arrays.
+        variables (tuple[Sequence[keras.Variable], Sequence[keras.Variable]]): the model's weights
+            and its optimizer's variables, of which only the descriptions count.
         arrays (tuple[numpy.ndarray, ...]): those that the state speaks of.
         altered (tuple[Any, ...]): the weights that Keras writes otherwise than they are, held.
         optimizer (tuple[Any, ...] | None): the optimizer's variables, held, where the format of the
@@ -50,6 +52,7 @@ class Part:
     """
 
     state: TrainingState
+    variables: tuple[Sequence[Any], Sequence[Any]]
     arrays: tuple[packing.Array, ...]
     altered: tuple[Any, ...]
     optimizer: tuple[Any, ...] | None
@@ -71,16 +74,15 @@ class Part:
         rest = {"random": randomness.capture(), "run": None if run is None else run.plain()}
         packed = packing.pack(rest, "the training")
         state, kind = TrainingState.of(model, file, position, packed), formats.format_of(file)
+        weights = model.weights
+        optimizer = () if state.optimizer is None else model.optimizer.variables
         is_left_out = kind.keeps_weights and not kind.keeps_optimizer
         return cls(
             state=state,
+            variables=(weights, optimizer),
             arrays=packed.arrays,
-            altered=tuple(values.hold([model.weights[number] for number in state.altered])),
-            optimizer=(
-                tuple(values.hold(model.optimizer.variables))
-                if is_left_out and state.optimizer is not None
-                else None
-            ),
+            altered=tuple(values.hold([weights[number] for number in state.altered])),
+            optimizer=tuple(values.hold(optimizer)) if is_left_out and optimizer else None,
         )
 
     def write_to(self, directory: Path, placed: Sequence[Placed]) -> dict[str, str]:
@@ -100,7 +102,7 @@ class Part:
         part = directory / DIRECTORY
         part.mkdir(exist_ok=True)
         with HashedFile(directory / PATH) as file:
-            file.write(encode(replace(self.state, placed=tuple(placed))))
+            file.write(encode(self.state.described(*self.variables, placed)))
         variables.write_arrays(part / _ARRAYS, self.arrays)
         if self.altered:
             variables.write_arrays(part / _ALTERED, [values.array(each) for each in self.altered])

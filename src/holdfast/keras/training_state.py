@@ -1,8 +1,8 @@
 """What `training/state.json` says: a model described, and what is kept beside it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -59,15 +59,15 @@ class TrainingState:
 
     @classmethod
     def of(cls, model: Any, file: str, position: Position, rest: Packed) -> "TrainingState":
-        """Describe a built model."""
+        """Take what changes while a built model trains; `described` adds what does not."""
         optimizer = getattr(model, "optimizer", None)
         states = variables.seed_states(model)
         values = [tuple(int(number) for number in state.numpy().ravel()) for state in states]
         return cls(
             file=file,
             position=position,
-            weights=describe(model.weights),
-            optimizer=describe(optimizer.variables) if optimizer is not None else None,
+            weights=(),
+            optimizer=() if optimizer is not None else None,
             optimizer_class=type(optimizer).__name__ if optimizer is not None else None,
             iterations=int(optimizer.iterations.numpy()) if optimizer is not None else None,
             seeds=tuple(zip(describe(states), values, strict=True)),
@@ -79,6 +79,24 @@ class TrainingState:
             ),
             keras=keras.__version__,
             backend=keras.backend.backend(),
+        )
+
+    def described(
+        self, weights: Sequence[Any], optimizer: Sequence[Any], placed: Sequence[Placed]
+    ) -> "TrainingState":
+        """
+        Add what the variables are; that may be done later, on another thread.
+
+        Parameters:
+            weights (Sequence[keras.Variable]): of the model.
+            optimizer (Sequence[keras.Variable]): of its optimizer, if it has one.
+            placed (Sequence[Placed]): where the arrays lie in the model's file.
+        """
+        return replace(
+            self,
+            weights=describe(weights),
+            optimizer=None if self.optimizer is None else describe(optimizer),
+            placed=tuple(placed),
         )
 
 
