@@ -26,6 +26,7 @@ HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms.
 HEAVY = [
     *("click", "fsspec", "h5py", "keras", "numpy", "pytest", "tensorflow", "torch", "jax"),
     *("aiohttp", "boto3", "botocore", "gcsfs", "google", "paramiko", "requests", "s3fs"),
+    *("asyncio", "email", "http", "multiprocessing", "socket", "ssl", "subprocess"),
 ]
 MODULES = sorted(
     path.relative_to(SOURCE)

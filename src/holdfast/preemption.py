@@ -116,8 +116,7 @@ class Preemption:
         if self._handler is None or not self._handler.is_in():
             self._handler = self._put_in()
         if self._clouds and not self._stops:
-            # Late, since a client of HTTP takes longer to import than all of this package, and only
-            # who watches needs one.
+            # Late, since only who watches needs the client of HTTP, which takes long to import.
             from holdfast.notices import Watcher  # noqa: PLC0415
 
             self._stops = [Watcher(cloud, self._on_cloud).stop for cloud in self._clouds]
