@@ -109,6 +109,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(directory: Path) -> None:
+    """Make the files below a directory durable, and all names in it."""
+    for path, _ in walk(directory):
+        sync_file(directory / path)
+    for folder, _, _ in os.walk(directory):
+        sync_directory(Path(folder))
+
+
 def make_directory(path: Path, mode: int = 0o777) -> None:
     """Make a directory and its missing parents; each new name is durable."""
     if path.is_dir():
@@ -164,12 +172,13 @@ def remove(path: Path, *, but: str | None = None) -> None:
 
 def move_directory(source: Path, target: Path) -> None:
     """
-    Move a directory to a name that is free or an empty directory; it appears there whole.
+    Move a directory to a name that is free or an empty directory; it appears there whole, durably.
 
     Raises:
         OSError: it could not be moved; the target is as it was.
     """
     make_directory(target.parent)
+    sync_tree(source)
     try:
         source.rename(target)
     except OSError as error:
@@ -178,10 +187,7 @@ def move_directory(source: Path, target: Path) -> None:
         beside = target.with_name(f"~{new_name()}")
         try:
             shutil.copytree(source, beside)
-            for path, _ in walk(beside):
-                sync_file(beside / path)
-            for folder, _, _ in os.walk(beside):
-                sync_directory(Path(folder))
+            sync_tree(beside)
             beside.rename(target)
         except BaseException:
             remove(beside)

@@ -1,18 +1,16 @@
-"""What can be kept: State and Snapshot, and files on a disk as the simplest state."""
+"""What can be kept: State, Snapshot and Contents, and files on a disk as the simplest state."""
 
+import errno
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from holdfast import disk, hashing
 from holdfast.errors import InvalidInputError
-
-#: Bytes in one read of a copy.
-_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class Snapshot(Protocol):
@@ -49,6 +47,140 @@ class State(Protocol):
         Parameters:
             directory (Path): verified files; they may be gone after the call.
         """
+
+
+class Contents(Protocol):
+    """
+    The files of a checkpoint, every byte of which is hashed before it is believed.
+
+    It is open for the length of one `restore_from`, and read by one thread at a time.
+
+    Every method may raise `CorruptionError`, where the stored bytes differ from the manifest, and
+    `NotFoundError`, where the checkpoint was removed meanwhile: hand both on as they are, so that
+    the store goes on to another one. `StorageError` means that the place or the disk failed.
+    """
+
+    def paths(self) -> Sequence[str]:
+        """The paths of all files, with `/` between their parts, sorted."""
+
+    def directory(self) -> Path:
+        """
+        All files, verified, in a private directory, which is made by the first call.
+
+        Returns:
+            Path: the directory; it is gone after the restore.
+        """
+
+    def read(self, path: str, *, at_most: int | None = None) -> bytes:
+        """
+        A small file, verified.
+
+        Parameters:
+            path (str): which file.
+            at_most (int | None): how many bytes it may have.
+
+        Raises:
+            FileNotFoundError: the checkpoint has no such file.
+            ValueError: it is larger; nothing of it was read.
+        """
+
+    def read_into(self, path: str, into: Sequence[tuple[int, memoryview]]) -> None:
+        """
+        Bring stretches of a file into memory; the whole file is read once, and hashed.
+
+        Parameters:
+            path (str): which file.
+            into (Sequence[tuple[int, memoryview]]): where in the file each stretch begins, and the
+                contiguous memory that it goes to; in any order, none over another. After an error
+                the memory holds anything.
+
+        Raises:
+            FileNotFoundError: the checkpoint has no such file.
+            EOFError: a stretch does not lie within the file.
+            ValueError: one stretch lies over another.
+        """
+
+
+@runtime_checkable
+class ReadsContents(State, Protocol):
+    """A state that takes what it needs straight from the store, with no files on a disk between."""
+
+    def restore_from(self, contents: Contents) -> None:
+        """
+        Load a checkpoint into the live objects, as `restore` does from a directory.
+
+        It assigns nothing before all that it needs was read: where a file turns out to be damaged
+        it is called again with an older checkpoint.
+
+        Parameters:
+            contents (Contents): the checkpoint's files.
+        """
+
+
+class DirectoryContents:
+    """
+    The files below a directory as contents; they are taken as they are, and not hashed.
+
+    A state that reads contents restores from a directory by way of it.
+
+    Parameters:
+        directory (Path): stays whose it is.
+
+    Raises:
+        InvalidInputError: something in it is a link or special.
+        StorageError: it cannot be looked into.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with disk.disk_errors("look into", directory):
+            self._sizes = {path: status.st_size for path, status in disk.walk(directory)}
+
+    def paths(self) -> Sequence[str]:
+        """The paths of all files."""
+        return list(self._sizes)
+
+    def directory(self) -> Path:
+        """The directory."""
+        return self._directory
+
+    def read(self, path: str, *, at_most: int | None = None) -> bytes:
+        """All bytes of a file."""
+        check_held(path, self._sizes)
+        check_size(path, self._sizes[path], at_most)
+        with disk.disk_errors("read", self._directory / path):
+            return (self._directory / path).read_bytes()
+
+    def read_into(self, path: str, into: Sequence[tuple[int, memoryview]]) -> None:
+        """Bring stretches of a file into memory; nothing else of it is read."""
+        check_held(path, self._sizes)
+        place = self._directory / path
+        with disk.disk_errors("read", place), place.open("rb", buffering=0) as file:
+            for start, memory in hashing.in_order(into, self._sizes[path]):
+                file.seek(start)
+                hashing.fill(file, memory)
+
+
+def check_held(path: str, paths: Container[str]) -> None:
+    """
+    Refuse a path that is not among those of a checkpoint.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if path not in paths:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def check_size(path: str, size: int, at_most: int | None) -> None:
+    """
+    Refuse a file that is larger than it may be.
+
+    Raises:
+        ValueError: it is.
+    """
+    if at_most is not None and size > at_most:
+        raise ValueError(f"{path} has {size:,} bytes, and may have {at_most:,}")
 
 
 class Files:
@@ -153,8 +285,11 @@ def write_state(state: State | str | os.PathLike[str], directory: Path) -> Mappi
                     f"{os.fspath(state)!r} holds the workspace of this store, and so would be "
                     "saved into itself; nothing was saved. Save a directory of its own."
                 )
-            copies = _copies(Path(state), directory)
-            return {path: _copy_hashed(source, target) for path, source, target in copies}
+            hashes: dict[str, str] = {}
+            for path, source, target in _copies(Path(state), directory):
+                with source.open("rb", buffering=0) as file:
+                    hashes[path] = hashing.copy_hashed(file, target, durable=True)
+            return hashes
         raise InvalidInputError(
             f"{type(state).__name__} cannot be saved: it is no path and has no snapshot() and "
             "restore(). Nothing was saved. Give the path of a file, or a state such as "
@@ -190,13 +325,6 @@ def _copies(source: Path, into: Path) -> Iterator[tuple[str, Path, Path]]:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         yield path, source / path, target
-
-
-def _copy_hashed(source: Path, target: Path) -> str:
-    with source.open("rb", buffering=0) as file, hashing.HashedFile(target) as copy:
-        while block := file.read(_BLOCK_BYTES):
-            copy.write(block, copied=True)
-    return copy.hash
 
 
 def _drop(path: Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from holdfast import disk, layout, publishing
 from holdfast.backends import arrival, open_backend
@@ -22,18 +22,19 @@ from holdfast.errors import (
     NotFoundError,
     SupersededError,
 )
-from holdfast.fetching import Report, fetch, report
+from holdfast.fetching import CheckpointContents, Report, report
 from holdfast.manifest import check_metadata, check_metrics
 from holdfast.preflight import Preflight, examine, tell
 from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import KeepBest, PrunePlan, Rule
-from holdfast.staging import Draft, Scratch, workspace_for
-from holdfast.state import State, write_state
+from holdfast.staging import Draft, workspace_for
+from holdfast.state import ReadsContents, State, write_state
 from holdfast.writer import Writer
 
 Metrics = Mapping[str, float]
 Metadata = Mapping[str, str | int | float | bool | None]
+T = TypeVar("T")
 
 
 def open_store(
@@ -399,11 +400,14 @@ class CheckpointStore:
                 f"{state!r} cannot be restored into: it has no snapshot() and restore(). Nothing "
                 "was touched. Give a state; store.download(to=...) brings the files as they are."
             )
-        found, scratch = self._fetch(checkpoint, where)
-        try:
-            state.restore(scratch.directory)
-        finally:
-            scratch.discard()
+
+        def load(contents: CheckpointContents) -> None:
+            if isinstance(state, ReadsContents):
+                state.restore_from(contents)
+            else:
+                state.restore(contents.directory())
+
+        found, _ = self._take(checkpoint, where, load)
         if self._given_writer is None and self._writer.superseded is not None:
             Writer.renew(self.url)  # it goes on from what superseded it, as a new session
         self._writer.parent = found.id
@@ -433,7 +437,7 @@ class CheckpointStore:
             others: as `restore`.
         """
         target = None if to is None else _empty_target(Path(to))
-        _, scratch = self._fetch(checkpoint, where)
+        _, scratch = self._take(checkpoint, where, CheckpointContents.hand_over)
         if target is None:
             atexit.register(scratch.discard)
             return scratch.directory
@@ -702,22 +706,27 @@ class CheckpointStore:
             raise NotFoundError(f"{self.url} holds no checkpoint.")
         return found
 
-    def _fetch(
+    def _take(
         self,
         checkpoint: Checkpoint | str | None,
         where: Callable[[Checkpoint], bool] | None,
-    ) -> tuple[Checkpoint, Scratch]:
+        take: Callable[[CheckpointContents], T],
+    ) -> tuple[Checkpoint, T]:
+        """Let the contents of one checkpoint be taken, or of the newest that proves to be good."""
         if checkpoint is not None:
             found = self._find(checkpoint)
-            return found, fetch(found, self._backend, self.workspace)
+            return found, CheckpointContents(found, self._backend, self.workspace).lend(take)
         damaged: list[CorruptionError] = []
         for candidate in self._candidates(where):
+            contents = CheckpointContents(candidate, self._backend, self.workspace)
             try:
-                return candidate, fetch(candidate, self._backend, self.workspace)
-            except NotFoundError:
-                self._catalog.forget(candidate.id)
-                return self._fetch(None, where)  # what is newest by now came after that listing
-            except CorruptionError as error:
+                return candidate, contents.lend(take)
+            except (NotFoundError, CorruptionError) as error:
+                if error is not contents.failure:
+                    raise  # of whoever takes them, about something else
+                if isinstance(error, NotFoundError):
+                    self._catalog.forget(candidate.id)
+                    return self._take(None, where, take)  # the newest may have come since
                 _warn(f"{error} Passing over it to the next older one.")
                 damaged.append(error)
         if damaged:

@@ -376,6 +376,7 @@ VERBS = {
     "download": lambda backend, key, path: backend.download(key, path / "target"),
     "scan": lambda backend, key, _: list(backend.scan(key)),
     "delete": lambda backend, key, _: backend.delete(key),
+    "open_file": lambda backend, key, _: backend.open_file(key),
 }
 
 
@@ -390,7 +391,7 @@ def test_a_linked_directory_in_the_store_is_refused(verb, backend, source, outsi
     assert files_below(outside) == ["secret"]
 
 
-@pytest.mark.parametrize("verb", ["create", "read", "upload", "download"])
+@pytest.mark.parametrize("verb", ["create", "read", "upload", "download", "open_file"])
 def test_a_linked_file_in_the_store_is_refused(verb, backend, source, outside, tmp_path):
     backend.create("files/a", b"")
     (backend.root / "files/link").symlink_to(outside / "secret")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import InvalidInputError
+from holdfast.hashing import hash_file
 from holdfast.state import Files
 from holdfast.testing.states import StateContract
 
@@ -242,6 +243,21 @@ class SharesAcrossStates(Numbers):
         self.parts = self.common
 
 
+class GivesAnotherHash(Numbers):
+    def snapshot(self):
+        class Hashed(Written):
+            def write_to(self, directory):
+                super().write_to(directory)
+                return {"seed.json": hash_file(directory / "weights.json")}
+
+        return Hashed(copy.deepcopy(self.parts))
+
+
+class ReadsOnePart(Numbers):
+    def restore_from(self, contents):
+        self.parts["weights"] = json.loads(contents.read("weights.json"))
+
+
 def fails(test, kind, tmp_path):
     """Whether a test of the contract fails with a state."""
     contract = NumbersContract()
@@ -281,6 +297,8 @@ def fails(test, kind, tmp_path):
         (WritesBeside, "test_a_snapshot_touches_nothing_outside_its_directory"),
         (WritesNothing, "test_a_snapshot_is_written_as_files_that_a_store_can_keep"),
         (WritesALink, "test_a_snapshot_is_written_as_files_that_a_store_can_keep"),
+        (GivesAnotherHash, "test_the_hashes_that_are_given_are_those_of_the_files"),
+        (ReadsOnePart, "test_what_a_store_keeps_is_restored_from_it"),
         (StaysOnItsThread, "test_a_snapshot_may_be_written_on_another_thread"),
         (HasOneSnapshot, "test_each_snapshot_keeps_its_own_moment"),
         (SharesAcrossStates, "test_fresh_states_are_the_same_and_share_nothing"),

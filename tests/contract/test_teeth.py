@@ -215,6 +215,18 @@ class HoldsDownloadsInMemory(LocalBackend):
         disk.write_new(target, self.read(key))
 
 
+class OpensBehindTheBeginning(LocalBackend):
+    def open_file(self, key):
+        file = super().open_file(key)
+        file.seek(1)
+        return file
+
+
+class OpensWhatIsMissing(LocalBackend):
+    def open_file(self, key):
+        return (self.root / key).open("rb", buffering=0)
+
+
 class LeavesTheTarget(LocalBackend):
     def download(self, key, target):
         with disk.disk_errors("download to", target), target.open("xb") as file:
@@ -354,6 +366,8 @@ MUTANTS = {
     LinksByName: "test_an_object_outlives_the_file_it_came_from",
     HoldsUploadsInMemory: "test_a_large_file_takes_little_memory",
     HoldsDownloadsInMemory: "test_a_large_file_takes_little_memory",
+    OpensBehindTheBeginning: "test_an_uploaded_file_comes_back_as_it_was",
+    OpensWhatIsMissing: "test_downloading_a_missing_key_leaves_no_target",
     LeavesTheTarget: "test_downloading_a_missing_key_leaves_no_target",
     OverwritesTheTarget: "test_a_download_leaves_an_existing_file_alone",
     LinksTheTarget: "test_an_object_does_not_change_with_its_copies",

@@ -6,8 +6,10 @@ one line of the table at the end.
 """
 
 import contextlib
+import hashlib
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +24,7 @@ from holdfast.errors import (
     NotFoundError,
     StorageError,
 )
-from holdfast.fetching import fetch
+from holdfast.fetching import CheckpointContents
 from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import PrunePlan
@@ -332,13 +334,14 @@ def a_newer_format_is_passed_over(patch):
 
 
 def what_is_gone_was_the_last(patch):
-    def fetch_once(self, checkpoint, where):
+    def take_once(self, checkpoint, where, take):
         for candidate in self._catalog.newest_first():
             with contextlib.suppress(NotFoundError):
-                return candidate, fetch(candidate, self._backend, self.workspace)
+                contents = CheckpointContents(candidate, self._backend, self.workspace)
+                return candidate, contents.lend(take)
         raise NotFoundError("there is none")
 
-    patch.setattr(CheckpointStore, "_fetch", fetch_once)
+    patch.setattr(CheckpointStore, "_take", take_once)
 
 
 def an_older_one_stands_in_for_the_newest(patch):
@@ -355,22 +358,25 @@ def an_older_one_stands_in_for_the_newest(patch):
 
 
 def no_hash_on_restore(patch):
-    def fetch_file(checkpoint, file, backend, target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        backend.download(layout.file_key(checkpoint.id, file.path), target)
+    def read(self, file, read):
+        with self._open(file) as opened:
+            read(opened)
 
-    patch.setattr("holdfast.fetching._fetch_file", fetch_file)
+    patch.setattr(CheckpointContents, "_read", read)
 
 
 def only_the_beginning_is_hashed(patch):
-    real = checks.hashlib.sha256
+    class Beginning:
+        def __init__(self):
+            self.head = b""
 
-    def hash_file(path):
-        with path.open("rb") as file:
-            head = file.read(32)
-        return "sha256:" + real(head).hexdigest()
+        def update(self, block):
+            self.head = (self.head + bytes(block))[:32]
 
-    patch.setattr("holdfast.hashing.hash_file", hash_file)
+        def hexdigest(self):
+            return hashlib.sha256(self.head).hexdigest()
+
+    patch.setattr("holdfast.hashing.hashlib", SimpleNamespace(sha256=Beginning))
 
 
 def the_digest_is_not_compared(patch):

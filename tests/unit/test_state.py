@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import InvalidInputError
-from holdfast.state import Files, State
+from holdfast.errors import InvalidInputError, StorageError
+from holdfast.state import DirectoryContents, Files, ReadsContents, State
 
 
 @pytest.fixture
@@ -243,3 +243,45 @@ def test_a_disk_that_fails_leaves_the_files_as_they_were(tmp_path, kept, monkeyp
         Files(tmp_path / name).restore(kept)
 
     assert tree(tmp_path) == {"model": "mine", "weights/a": "mine", f"kept/{name}": "kept"}
+
+
+def test_only_a_state_that_can_reads_contents():
+    class Reading(Files):
+        def restore_from(self, contents): ...
+
+    assert isinstance(Reading("model"), ReadsContents)
+    assert not isinstance(Files("model"), ReadsContents)
+
+
+def test_a_directory_is_read_as_contents(kept):
+    plant(kept, model="0123456789", deep__er="", b="2")
+    first, last = bytearray(2), bytearray(3)
+
+    contents = DirectoryContents(kept)
+    contents.read_into("model", [(7, memoryview(last)), (1, memoryview(first))])
+
+    assert contents.paths() == ["b", "deep/er", "model"]
+    assert contents.directory() == kept
+    assert (contents.read("b"), contents.read("deep/er")) == (b"2", b"")
+    assert (first, last) == (b"12", b"789")
+
+
+def test_what_a_directory_does_not_hold_is_not_read(kept, tmp_path):
+    plant(kept, model="0123456789")
+    plant(tmp_path, secret="secret")
+    contents = DirectoryContents(kept)
+
+    for path in ("other", "../secret", str(tmp_path / "secret"), ""):
+        with pytest.raises(FileNotFoundError):
+            contents.read(path)
+        with pytest.raises(FileNotFoundError):
+            contents.read_into(path, [])
+    with pytest.raises(EOFError):
+        contents.read_into("model", [(9, memoryview(bytearray(2)))])
+    with pytest.raises(ValueError, match="twice"):
+        contents.read_into("model", [(0, memoryview(bytearray(2))), (1, memoryview(bytearray(2)))])
+
+
+def test_a_directory_that_is_missing_is_an_error_of_storage(tmp_path):
+    with pytest.raises(StorageError, match="cannot look into"):
+        DirectoryContents(tmp_path / "missing")

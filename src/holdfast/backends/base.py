@@ -1,10 +1,11 @@
-"""What a place has to be able to do: the six verbs."""
+"""What a place has to be able to do: the six verbs, and what one of files can do beside them."""
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Backend(Protocol):
     """
     A place where things are kept, as objects under keys.
 
-    Every verb is whole or not at all, durable when it returns, and safe to repeat. Verbs may be
-    called from several threads at once. Only `StorageError` and its kinds leave a backend, and
-    `NotFoundError` where a key is read that is missing: a place that cannot be reached, or a
-    bucket that does not exist, is never "missing".
+    Every verb is whole or not at all, and safe to repeat; what it does to the place is durable when
+    it returns. Verbs may be called from several threads at once. Only `StorageError` and its kinds
+    leave a backend, and `NotFoundError` where a key is read that is missing: a place that cannot be
+    reached, or a bucket that does not exist, is never "missing".
 
     Keys are relative, made of the parts that `layout.check_paths` allows, and no key is also the
     directory of another. What a backend has not finished it may leave under a name that starts
@@ -125,7 +126,8 @@ class Backend(Protocol):
         """
         Copy an object into a file that does not exist yet, with bounded memory.
 
-        Nobody else writes to the target's directory. A failed download leaves no target.
+        Nobody else writes to the target's directory. A failed download leaves no target. The target
+        need not be durable: whoever keeps it syncs it.
 
         Raises:
             NotFoundError: there is no such key.
@@ -145,3 +147,23 @@ class Backend(Protocol):
 
     def delete(self, *keys: str) -> None:
         """Remove objects, in any order; a key that is missing is fine."""
+
+
+@runtime_checkable
+class OpensFiles(Protocol):
+    """
+    What a backend can do beside the verbs whose objects are files on a disk of this machine.
+
+    A restore then reads them where they lie, and downloads nothing. Where a disk may hang a backend
+    does better without it, since a download can be given up.
+    """
+
+    def open_file(self, key: str) -> io.FileIO:
+        """
+        Open an object for reading, at its beginning and unbuffered; the caller closes it.
+
+        What is open stays readable to its end, though somebody deletes the object meanwhile.
+
+        Raises:
+            NotFoundError: there is no such key.
+        """

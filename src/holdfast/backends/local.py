@@ -1,6 +1,7 @@
 """A directory on a disk of this machine, or on one that is mounted here."""
 
 import contextlib
+import io
 import os
 import shutil
 import stat
@@ -8,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from holdfast import disk, layout
 from holdfast.backends import mounts, naming, tree
@@ -109,7 +109,13 @@ class LocalBackend:
         place = self._place(key)
         read, write = disk.disk_errors("read", place), disk.disk_errors("download to", target)
         with read, _open(place) as file, write:
-            _copy(file, target, moved)
+            _copy(file, target, moved, durable=False)
+
+    def open_file(self, key: str) -> io.FileIO:
+        """Open an object for reading, where it lies."""
+        place = self._place(key)
+        with disk.disk_errors("read", place):
+            return _open_raw(place)
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -277,26 +283,30 @@ def _link_or_copy(source: Path, target: Path, moved: Moved, ways: Sequence[namin
 
     def write(temporary: Path) -> None:
         with _open(source) as file:
-            _copy(file, temporary, moved)
+            _copy(file, temporary, moved, durable=True)
 
     return naming.name_new(target, write, ways)
 
 
-def _open(place: Path) -> BinaryIO:
+def _open(place: Path) -> io.BufferedReader:
+    return io.BufferedReader(_open_raw(place))
+
+
+def _open_raw(place: Path) -> io.FileIO:
     """Open a regular file for reading; neither a link nor a pipe that would keep us waiting."""
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no {place}") from error
-    file = os.fdopen(descriptor, "rb")
+    file = io.FileIO(descriptor)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise StorageError(f"{place} is not a file. Nothing was touched. Remove it.", lasting=True)
     return file
 
 
-def _copy(file: BinaryIO, target: Path, moved: Moved) -> None:
-    """Copy into a new file, durably; of a copy that failed nothing is left."""
+def _copy(file: io.BufferedReader, target: Path, moved: Moved, *, durable: bool) -> None:
+    """Copy into a new file; of a copy that failed nothing is left."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as copy:
@@ -304,7 +314,8 @@ def _copy(file: BinaryIO, target: Path, moved: Moved) -> None:
                 copy.write(block)
                 moved(len(block))
             copy.flush()
-            os.fsync(copy.fileno())
+            if durable:
+                os.fsync(copy.fileno())
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -29,6 +29,8 @@ OPTIMIZER = "optimizer.npz"
 _ALTERED = "weights.npz"
 #: The arrays that the state speaks of.
 _ARRAYS = "arrays.npz"
+#: Bytes that the state may have: 100,000 variables take about 20 MiB.
+_MAX_BYTES = 128 * 1024 * 1024
 
 _BUILD = (
     "To build it, begin it with keras.Input(shape), call model.build(input_shape), or call it once "
@@ -121,7 +123,11 @@ def read(contents: Contents) -> TrainingState:
         FormatError: it cannot be read, or is of a newer format.
     """
     try:
-        return decode(contents.read(PATH))
+        return decode(contents.read(PATH, at_most=_MAX_BYTES))
+    except ValueError as error:
+        raise FormatError(
+            f"{error}. The model is unchanged. Restore another checkpoint."
+        ) from error
     except FileNotFoundError as error:
         held = ", ".join(contents.paths()) or "nothing"
         raise InvalidInputError(

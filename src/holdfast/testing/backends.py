@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from holdfast.backends.base import Backend, Entry
+from holdfast.backends.base import Backend, Entry, OpensFiles
 from holdfast.errors import AlreadyExists, NotFoundError, StorageError
 
 _MIB = 1024 * 1024
@@ -201,6 +201,9 @@ class BackendContract:
 
         assert (tmp_path / "target").read_bytes() == content
         assert self.behind(backend, "files/a/sub/model.keras") == content
+        if isinstance(backend, OpensFiles):
+            with backend.open_file("files/a/sub/model.keras") as file:
+                assert file.readall() == content
 
     def test_an_upload_leaves_its_source_alone(self, backend: Backend, tmp_path: Path) -> None:
         source = _file(tmp_path / "source", b"content")
@@ -302,6 +305,9 @@ class BackendContract:
             backend.download("files/a/missing", target)
 
         assert not target.exists()
+        if isinstance(backend, OpensFiles):
+            with pytest.raises(NotFoundError):
+                backend.open_file("files/a/missing")
 
     def test_a_download_leaves_an_existing_file_alone(
         self, backend: Backend, tmp_path: Path

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import disk, layout
+from holdfast import disk, hashing, layout
+from holdfast.backends.local import LocalBackend
 from holdfast.state import State
+from holdfast.store import CheckpointStore
 
 
 class StateContract:
@@ -136,6 +138,13 @@ class StateContract:
         assert paths, "no file was written"
         layout.check_paths(paths)
 
+    def test_the_hashes_that_are_given_are_those_of_the_files(self, tmp_path: Path) -> None:
+        target = _empty(tmp_path / "kept")
+
+        hashes = self._trained().snapshot().write_to(target) or {}
+
+        assert hashes == {path: hashing.hash_file(target / path) for path in hashes}
+
     def test_a_snapshot_touches_nothing_outside_its_directory(self, tmp_path: Path) -> None:
         (tmp_path / "beside").mkdir()
         (tmp_path / "beside" / "file").write_bytes(b"somebody else's")
@@ -156,6 +165,16 @@ class StateContract:
         kept = self._keep(state, tmp_path / "kept")
 
         restored = self._restored(kept)
+
+        assert self.look(restored) == self.look(state)
+
+    def test_what_a_store_keeps_is_restored_from_it(self, tmp_path: Path) -> None:
+        state = self._trained(steps=2)
+        store = CheckpointStore(LocalBackend(tmp_path / "store"))
+        store.save(state, step=2)
+        restored = self.make()
+
+        store.restore(restored)
 
         assert self.look(restored) == self.look(state)
 
