@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from holdfast import disk
 from holdfast.backends import ranges
 from holdfast.backends.base import unwatched
 from holdfast.backends.ranges import download_ranges, several_at_once
@@ -31,7 +30,7 @@ class Place:
         self.open = 0
         self.fail = fail or (lambda start, at: None)
 
-    async def get(self, start, end):
+    async def get(self, start, end, put):
         self.asked.append((start, end))
         self.open += 1
         try:
@@ -39,7 +38,7 @@ class Place:
                 await asyncio.sleep(0)
                 if self.fail(start, at) == "end":
                     return
-                yield CONTENT[at : min(at + 300, end)]
+                put(CONTENT[at : min(at + 300, end)])
         finally:
             self.open -= 1
 
@@ -80,15 +79,6 @@ def test_of_nothing_no_range_is_asked_for(tmp_path):
 
     assert (tmp_path / "target").read_bytes() == b""
     assert place.asked == []
-
-
-def test_a_download_is_durable_when_it_returns(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(disk, "sync_file", lambda path: synced.append(path.read_bytes()))
-
-    download(Place(), tmp_path / "target")
-
-    assert synced == [CONTENT]
 
 
 def test_a_file_that_is_there_already_is_left_alone(tmp_path):
@@ -177,8 +167,8 @@ def test_a_place_is_asked_again_only_when_it_wants_to_be(tmp_path, monkeypatch):
 
 def test_a_place_that_gives_more_than_it_was_asked_for_is_not_believed(tmp_path):
     class Deaf(Place):
-        async def get(self, start, end):
-            yield CONTENT
+        async def get(self, start, end, put):
+            put(CONTENT)
 
     with pytest.raises(StorageError, match="more bytes") as caught:
         download(Deaf(), tmp_path / "target")
@@ -227,12 +217,11 @@ def test_a_cancelled_download_leaves_nothing_open(tmp_path):
     begun = threading.Event()
 
     class Endless(Place):
-        async def get(self, start, end):
+        async def get(self, start, end, put):
             self.open += 1
             try:
                 begun.set()
                 await asyncio.Event().wait()
-                yield b""
             finally:
                 self.open -= 1
 
@@ -252,6 +241,24 @@ def test_a_cancelled_download_leaves_nothing_open(tmp_path):
 
     assert not target.exists()
     assert place.open == 0
+
+
+def test_what_comes_after_a_download_has_failed_is_written_nowhere(tmp_path):
+    late = []
+
+    class Threaded(Place):
+        async def get(self, start, end, put):
+            if start == 0:
+                raise StorageError("never", lasting=True)
+            late.append(put)
+
+    with pytest.raises(StorageError, match="never"):
+        download(Threaded(), tmp_path / "target")
+    # What is opened next has the descriptor that the download had.
+    with (tmp_path / "another").open("wb"), pytest.raises(StorageError, match="given up"):
+        late[0](CONTENT[:300])
+
+    assert (tmp_path / "another").read_bytes() == b""
 
 
 def test_each_range_under_way_holds_a_slot(tmp_path):
