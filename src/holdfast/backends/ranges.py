@@ -1,10 +1,10 @@
 """An object downloaded in ranges, several at once, each of which goes on where it broke off."""
 
 import asyncio
-import contextlib
 import os
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +20,10 @@ _AT_ONCE = 8
 #: How often one range is asked for, and the longest first pause after a try that gave nothing.
 _TRIES, _FIRST_PAUSE_S = 6, 0.5
 
-#: Streams the bytes of an object from a start up to an end, which is not in it.
-Get = Callable[[int, int], AsyncIterator[bytes]]
+#: Takes pieces of a range in their order, from any thread, one at a time.
+Put = Callable[[bytes], None]
+#: Hands the bytes of an object on, from a start up to an end, which is not in it.
+Get = Callable[[int, int, Put], Awaitable[None]]
 T = TypeVar("T")
 
 
@@ -29,14 +31,14 @@ async def download_ranges(
     get: Get, size: int, target: Path, *, moved: Moved, slots: asyncio.Semaphore
 ) -> None:
     """
-    Write an object into a new file, durably; of a download that failed nothing is left.
+    Write an object into a new file; of a download that failed nothing is left.
 
     A range that breaks off, or ends too early, is asked for again from where it stopped. What the
     place refuses, and what does not exist, is not asked for again.
 
     Parameters:
-        get (Callable[[int, int], AsyncIterator[bytes]]): `get(start, end)` streams a range. All of
-            them have to be of the same object: a length is no proof of that.
+        get (Callable[[int, int, Put], Awaitable[None]]): `get(start, end, put)` hands a range on,
+            in pieces. All of them have to be of the same object: a length is no proof of that.
         size (int): bytes of the whole object.
         target (Path): the file, which must not exist.
         moved (Callable[[int], None]): told of bytes as they are written; if it raises, that ends
@@ -46,33 +48,17 @@ async def download_ranges(
     Raises:
         StorageError: the file could not be written, or a range did not come whole.
     """
-    with disk.disk_errors("download to", target):
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    file = _Target(target, moved)
 
     async def fetch(start: int) -> None:
-        end = min(start + RANGE_BYTES, size)
-        async with slots, contextlib.aclosing(_whole_range(get, start, end)) as pieces:
-            async for at, piece in pieces:
-                if at + len(piece) > end:
-                    raise StorageError(
-                        f"cannot download to {target}: the place gave more bytes than it was asked "
-                        "for. What is committed is untouched. Its answers to reads of a range "
-                        "cannot be relied on; keep checkpoints elsewhere.",
-                        lasting=True,
-                    )
-                with disk.disk_errors("download to", target):
-                    _write_at(descriptor, piece, at)
-                moved(len(piece))
+        async with slots:
+            await _fetch_range(get, start, min(start + RANGE_BYTES, size), file)
 
     try:
         try:
             await several_at_once(fetch, range(0, size, RANGE_BYTES))
         finally:
-            with disk.disk_errors("download to", target):
-                os.close(descriptor)
-        with disk.disk_errors("download to", target):
-            # By a descriptor of its own: were this call cancelled, the thread would go on.
-            await asyncio.to_thread(disk.sync_file, target)
+            file.close()
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -97,28 +83,74 @@ async def several_at_once(work: Callable[[T], Awaitable[None]], items: Iterable[
         raise failures[0]
 
 
-async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[int, bytes], None]:
-    """The pieces of a range, each with its place."""
-    at = start
-    for tried in range(1, _TRIES + 1):
-        begun, pieces, pause_s = at, get(at, end), 0.0
+class _Target:
+    """
+    The new file; what comes after it was closed is refused, since threads may outlive a call.
+
+    Attributes:
+        has_failed (bool): a piece could not be written, which no other try at the place changes.
+    """
+
+    def __init__(self, path: Path, moved: Moved) -> None:
+        self.has_failed = False
+        self._path = path
+        self._moved = moved
+        self._writing = threading.Lock()
+        with disk.disk_errors("download to", path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            self._descriptor: int | None = os.open(path, flags, 0o666)
+
+    def write(self, piece: bytes, at: int, end: int) -> None:
+        """Write a piece of a range that ends there."""
         try:
-            async for piece in pieces:
-                yield at, piece
-                at += len(piece)
+            self._write(piece, at, end)
+            self._moved(len(piece))
+        except BaseException:
+            self.has_failed = True
+            raise
+
+    def close(self) -> None:
+        """Take no more."""
+        with self._writing, disk.disk_errors("download to", self._path):
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _write(self, piece: bytes, at: int, end: int) -> None:
+        if at + len(piece) > end:
+            raise StorageError(
+                f"cannot download to {self._path}: the place gave more bytes than it was asked "
+                "for. What is committed is untouched. Its answers to reads of a range cannot be "
+                "relied on; keep checkpoints elsewhere.",
+                lasting=True,
+            )
+        with self._writing, disk.disk_errors("download to", self._path):
+            if self._descriptor is None:
+                raise StorageError(f"the download to {self._path} was given up.")
+            view = memoryview(piece)
+            while view:
+                written = os.pwrite(self._descriptor, view, at)
+                view, at = view[written:], at + written
+
+
+async def _fetch_range(get: Get, start: int, end: int, file: _Target) -> None:
+    at = start
+
+    def put(piece: bytes) -> None:
+        nonlocal at
+        file.write(piece, at, end)
+        at += len(piece)
+
+    for tried in range(1, _TRIES + 1):
+        begun, pause_s = at, 0.0
+        try:
+            await get(at, end, put)
             if at >= end:
                 return
-        except (AccessDenied, NotFoundError):
-            raise
         except Exception as error:
-            if tried == _TRIES and isinstance(error, StorageError):
-                error.lasting = True  # it was tried as often as it is worth
-            if tried == _TRIES or getattr(error, "lasting", False):
+            if file.has_failed or _is_final(error, tried):
                 raise
             pause_s = wished_pause(error)
-        finally:
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
         if at == begun:
             jitter_s = random.uniform(0, _FIRST_PAUSE_S * 2 ** (tried - 1))  # noqa: S311
             await asyncio.sleep(max(jitter_s, pause_s))
@@ -129,8 +161,9 @@ async def _whole_range(get: Get, start: int, end: int) -> AsyncGenerator[tuple[i
     )
 
 
-def _write_at(descriptor: int, piece: bytes, at: int) -> None:
-    view = memoryview(piece)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view, at = view[written:], at + written
+def _is_final(error: Exception, tried: int) -> bool:
+    """Whether a range is not asked for again."""
+    if tried == _TRIES and isinstance(error, StorageError):
+        error.lasting = True  # it was tried as often as it is worth
+    refused = isinstance(error, (AccessDenied, NotFoundError))
+    return refused or tried == _TRIES or getattr(error, "lasting", False)

@@ -165,8 +165,6 @@ class FsspecBackend:
                 missing = self._errors("download", key, may_be_missing=True)
                 with missing, self._clients.one() as fs:
                     fs.get_file(self._path(key), str(target), callback=_Progress(moved))
-            with disk.disk_errors("download to", target):
-                disk.sync_file(target)
         except BaseException:
             target.unlink(missing_ok=True)
             raise

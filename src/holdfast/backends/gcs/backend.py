@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -18,7 +18,7 @@ from holdfast.backends.gcs.client import GcsClient
 from holdfast.backends.gcs.credentials import client_options, new_client
 from holdfast.backends.gcs.failures import react
 from holdfast.backends.gcs.upload import CHUNK_BYTES, ChunkedUpload, checksum_of, shown
-from holdfast.backends.ranges import download_ranges
+from holdfast.backends.ranges import Put, download_ranges
 from holdfast.backends.translating import storage_errors
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 from holdfast.parallel import in_parallel
@@ -165,12 +165,12 @@ class GcsBackend:
                 generation=found["generation"],
             )
 
-            async def get(start: int, end: int) -> AsyncIterator[bytes]:
+            async def get(start: int, end: int, put: Put) -> None:
                 pieces = client.stream(object_, start, end)
                 async with contextlib.aclosing(pieces):
                     with self._errors("download", key, may_be_missing=True):
                         async for piece in pieces:
-                            yield piece
+                            put(piece)
 
             sync(
                 client.loop,

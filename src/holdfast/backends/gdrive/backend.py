@@ -156,8 +156,6 @@ class GdriveBackend:
                     with write():
                         file.write(block)
                     moved(len(block))
-                with write():
-                    os.fsync(file.fileno())
         except BaseException:
             target.unlink(missing_ok=True)
             raise

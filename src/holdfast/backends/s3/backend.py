@@ -4,7 +4,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -14,10 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from holdfast import disk
 from holdfast.backends.base import Entry, Moved, Traits, unwatched
 from holdfast.backends.forking import PerProcess
-from holdfast.backends.ranges import RANGE_BYTES, download_ranges
-from holdfast.backends.s3.client import PIECE_BYTES, Client, open_filesystem, secrets
+from holdfast.backends.ranges import RANGE_BYTES, Put, download_ranges
+from holdfast.backends.s3.client import Client, open_filesystem, secrets
 from holdfast.backends.s3.failures import reaction
 from holdfast.backends.s3.upload import PART_BYTES, Upload
+from holdfast.backends.s3.wire import Arrival
 from holdfast.backends.translating import redact, storage_errors
 from holdfast.errors import InvalidInputError, StorageError
 
@@ -101,9 +102,8 @@ class S3Backend:
         """All bytes of a small object."""
 
         async def read(client: Client) -> bytes:
-            answer = await client.call("get_object", Key=self._root + key)
-            async with answer["Body"] as body:
-                return bytes(await body.read())
+            _, body = await client.open(Key=self._root + key)
+            return await body.read()
 
         with self._errors("read", key, may_be_missing=True):
             client = self._client.get()
@@ -111,15 +111,9 @@ class S3Backend:
 
     def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key; what arrived is compared by checksum."""
-        with disk.disk_errors("read", source):
-            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            with self._errors("upload", key):
-                client, name = self._client.get(), self._root + key
-                upload = Upload(client, name, descriptor, part_bytes=self._part_bytes, moved=moved)
-                client.run(upload.run())
-        finally:
-            os.close(descriptor)
+        with self._errors("upload", key):
+            client = self._client.get()
+            client.run(self._upload(client, source, self._root + key, moved))
 
     def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet, by ranges of one and the same."""
@@ -193,42 +187,49 @@ class S3Backend:
             lasting=True,
         )
 
+    async def _upload(self, client: Client, source: Path, name: str, moved: Moved) -> None:
+        with disk.disk_errors("read", source):
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            parts = self._part_bytes
+            await Upload(client, name, descriptor, part_bytes=parts, moved=moved).run()
+        finally:
+            os.close(descriptor)  # here, where nothing that was cancelled still reads from it
+
     async def _download(self, client: Client, key: str, target: Path, moved: Moved) -> None:
         name = self._root + key
-        first = await self._first_range(client, name)
+        first, body = await self._first_range(client, name)
         size = _total(first)
-        unread = [first]
+        unread = [body]
 
-        async def get(start: int, end: int) -> AsyncIterator[bytes]:
+        async def get(start: int, end: int, put: Put) -> None:
             with self._errors("download", key, may_be_missing=True):
                 if start == 0 and unread:
-                    answer = unread.pop()
+                    body = unread.pop()
                 else:
                     asked = f"{start}-{end - 1}"
-                    answer = await client.call(
-                        "get_object", Key=name, Range=f"bytes={asked}", IfMatch=first["ETag"]
+                    answer, body = await client.open(
+                        Key=name, Range=f"bytes={asked}", IfMatch=first["ETag"]
                     )
                     if answer.get("ContentRange") != f"bytes {asked}/{size}":
-                        answer["Body"].close()
+                        body.close()
                         raise self._unreliable("answers with other bytes than it was asked for")
-                async with answer["Body"] as body:
-                    async for piece in body.iter_chunks(PIECE_BYTES):
-                        yield piece
+                await body.pour(put)
 
         try:
             await download_ranges(get, size, target, moved=moved, slots=client.slots)
         finally:
-            for answer in unread:
-                answer["Body"].close()
+            for body in unread:
+                body.close()
 
-    async def _first_range(self, client: Client, name: str) -> dict[str, Any]:
+    async def _first_range(self, client: Client, name: str) -> tuple[dict[str, Any], Arrival]:
         """The beginning of an object, which is all of a small one, and says how large it is."""
         try:
-            return await client.call("get_object", Key=name, Range=f"bytes=0-{RANGE_BYTES - 1}")
+            return await client.open(Key=name, Range=f"bytes=0-{RANGE_BYTES - 1}")
         except ClientError as error:
             if error.response["Error"].get("Code") not in ("InvalidRange", "416"):
                 raise
-        return await client.call("get_object", Key=name)  # of nothing there is no range
+        return await client.open(Key=name)  # of nothing there is no range
 
 
 def _total(answer: Mapping[str, Any]) -> int:

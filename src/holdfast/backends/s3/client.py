@@ -6,30 +6,21 @@ import hashlib
 import os
 import socket
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import aiobotocore.session
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.abc import AbstractResolver, ResolveResult
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
-from holdfast.backends.base import Moved
-from holdfast.backends.s3.failures import RedirectedError
+from holdfast.backends.s3.wire import PARTS_AT_ONCE, Arrival, FilePart, S3Session, aside
 
-#: How many requests with a body of a part's size one client has under way, in all its calls.
-_PARTS_AT_ONCE: Final = 8
-#: Bytes that are handed to the connection at a time.
-PIECE_BYTES: Final = 256 * 1024
-#: Seconds after which a request is given up whose body does not go on. A connection that died
-#: silently would else hold its part for as long as the kernel tries, a quarter of an hour.
-_STANDSTILL_S: Final = 45.0
 #: What is set where the user set nothing. Who repeats is decided above the client, once. Every
 #: body has a Content-MD5, which all servers know; many refuse the newer checksums, and those of
-#: what is read are not worth their time, since Holdfast compares hashes of its own.
+#: what is read are not worth their time, since Holdfast compares hashes of its own. What is signed
+#: is that digest, and not a second one of the same bytes, which costs as much without TLS.
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "connect_timeout": 5,
     "read_timeout": 20,
@@ -37,7 +28,6 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "retries": {"total_max_attempts": 1},
 }
 _CHECKSUMS: Final = ("request_checksum_calculation", "response_checksum_validation")
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Options that hold no secret, and that messages may speak of.
 _PLAIN: Final = frozenset({"endpoint_url", "profile", "region_name", "signature_version"})
 #: Clients that a fork brought along. Freeing one would unhook the parent's sockets from the loop
@@ -60,9 +50,9 @@ def open_filesystem(options: Mapping[str, Any]) -> S3FileSystem:
             **options,
             "config_kwargs": {
                 "connector_args": {"resolver": _Resolver()},
-                "http_session_cls": _StraightSession,
                 **_DEFAULTS,
                 **given,
+                "http_session_cls": S3Session,
             },
             "asynchronous": True,
             "skip_instance_cache": True,
@@ -73,6 +63,9 @@ def open_filesystem(options: Mapping[str, Any]) -> S3FileSystem:
     for name in _CHECKSUMS:
         if name not in profile and f"AWS_{name.upper()}" not in os.environ:
             fs.config_kwargs.setdefault(name, "when_required")
+    if "payload_signing_enabled" not in profile.get("s3", ()):
+        chosen = fs.config_kwargs.get("s3") or {}
+        fs.config_kwargs["s3"] = {"payload_signing_enabled": False, **chosen}
     AioConfig(**fs.config_kwargs)
     return fs
 
@@ -99,7 +92,7 @@ class Client:
     """
 
     def __init__(self, fs: S3FileSystem, bucket: str) -> None:
-        self.slots = asyncio.Semaphore(_PARTS_AT_ONCE)
+        self.slots = asyncio.Semaphore(PARTS_AT_ONCE)
         self._fs = fs
         self._bucket = bucket
         self._loop = get_loop()
@@ -127,79 +120,19 @@ class Client:
         answer: dict[str, Any] = await verb(**whole)
         return answer
 
-    async def send(self, method: str, body: "FilePart", **parameters: Any) -> dict[str, Any]:
+    async def send(self, method: str, body: FilePart, **parameters: Any) -> dict[str, Any]:
         """Call with a part of a file as the body, and its digest; never stands still for long."""
-        digest = base64.b64encode(await body.md5()).decode()
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(_STANDSTILL_S) as limit:
-            body.went_on = lambda: limit.reschedule(clock() + _STANDSTILL_S)
+        try:
+            digest = base64.b64encode(await body.md5()).decode()
             return await self.call(method, Body=body, ContentMD5=digest, **parameters)
+        except BaseException:
+            body.give_up()
+            raise
 
-
-class FilePart:
-    """
-    A stretch of a file as the body of a request, read piece by piece as the connection takes it.
-
-    To botocore, which signs it, it is a file; to aiohttp, which sends it, an iterator.
-
-    Parameters:
-        descriptor (int): of the file.
-        start (int): where it begins.
-        size (int): how long it is, in bytes.
-        moved (Callable[[int], None]): told of bytes as the connection takes them.
-    """
-
-    def __init__(self, descriptor: int, start: int, size: int, moved: Moved) -> None:
-        self.went_on: Callable[[], object] = lambda: None
-        self._descriptor = descriptor
-        self._start = start
-        self._size = size
-        self._moved = moved
-        self._at = 0
-        self._digest: bytes | None = None
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __bool__(self) -> bool:
-        return True  # an empty one is a body too
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := self.read(PIECE_BYTES):
-            yield piece
-            self.went_on()
-            self._moved(len(piece))
-
-    def read(self, size: int = -1) -> bytes:
-        """So many bytes from where it stands; all that are left where nothing is said."""
-        left = self._size - self._at
-        piece = os.pread(
-            self._descriptor, left if size < 0 else min(size, left), self._start + self._at
-        )
-        self._at += len(piece)
-        return piece
-
-    def tell(self) -> int:
-        """Where it stands."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Stand somewhere else."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    async def md5(self) -> bytes:
-        """The digest of all of it."""
-        if self._digest is None:
-            self._digest = await _aside(self._md5)
-        return self._digest
-
-    def _md5(self) -> bytes:
-        digest = hashlib.md5(usedforsecurity=False)
-        for start in range(0, self._size, PIECE_BYTES):
-            length = min(PIECE_BYTES, self._size - start)
-            digest.update(os.pread(self._descriptor, length, self._start + start))
-        return digest.digest()
+    async def open(self, **parameters: Any) -> tuple[dict[str, Any], Arrival]:
+        """What the server answers to a request for an object, and its bytes, to be taken."""
+        answer = await self.call("get_object", **parameters)
+        return answer, answer["Body"].raw_stream
 
 
 class _Resolver(AbstractResolver):
@@ -208,7 +141,7 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await _aside(
+        found = await aside(
             lambda: socket.getaddrinfo(
                 host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
             )
@@ -227,43 +160,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """There is nothing to close."""
-
-
-class _StraightSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore ships no types
-    """
-    Asks once, and where it was told.
-
-    Following a redirect would carry a checkpoint's bytes to whatever host an answer names.
-    """
-
-    async def _get_session(self, proxy_url: str | None) -> "_Straight":
-        session = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001 - aiohttp would ask twice, unasked
-        return _Straight(session)
-
-
-class _Straight:
-    """What aiobotocore asks of a session, without redirects."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    async def request(self, *arguments: Any, **more: Any) -> Any:
-        response = await self._session.request(*arguments, allow_redirects=False, **more)
-        # An answer that names the bucket's region is botocore's to judge, which asks there. Without
-        # a name it would ask the same server for it, which redirects, and so on.
-        if response.status in _REDIRECTS and "x-amz-bucket-region" not in response.headers:
-            response.close()
-            raise RedirectedError(urlsplit(response.headers.get("Location", "")).hostname)
-        return response
-
-
-async def _aside(call: Callable[[], T]) -> T:
-    """In a thread, so that other calls go on; or here, since none starts while all ends."""
-    try:
-        return await asyncio.to_thread(call)
-    except RuntimeError:
-        return call()
 
 
 def _digest_body(request: Any, **_: object) -> None:

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from holdfast.backends.base import Moved
 from holdfast.backends.ranges import several_at_once
-from holdfast.backends.s3.client import PIECE_BYTES, Client, FilePart
+from holdfast.backends.s3.client import Client
+from holdfast.backends.s3.wire import FilePart
 from holdfast.errors import AlreadyExists, StorageError
 
 #: Bytes in one part, at least; a file no larger is one request. S3 takes up to 10,000 parts of
@@ -149,12 +150,12 @@ class Upload:
     async def _hear_why(self) -> None:
         """Raise what a look was refused with, if it was refused: an answer with a body says it."""
         try:
-            answer = await self._client.call("get_object", Key=self._key, Range="bytes=0-0")
+            _, body = await self._client.open(Key=self._key, Range="bytes=0-0")
         except ClientError as error:
             if error.response["Error"].get("Code") not in _NOTHING_THERE:
                 raise
         else:
-            answer["Body"].close()
+            body.close()
 
     async def _is_same(self, found: Mapping[str, Any]) -> bool:
         if found["ContentLength"] != self._size:
@@ -164,14 +165,20 @@ class Upload:
     async def _is_equal(self, found: Mapping[str, Any]) -> bool:
         """Whether the object has the file's bytes, by reading both."""
         at = 0
+
+        def compare(piece: bytes) -> None:
+            nonlocal at
+            if piece != os.pread(self._descriptor, len(piece), at):
+                raise _DifferentError
+            at += len(piece)
+            self._moved(0)  # it takes its time, but it goes on
+
         async with self._client.slots:
-            answer = await self._client.call("get_object", Key=self._key, IfMatch=found["ETag"])
-            async with answer["Body"] as body:
-                async for piece in body.iter_chunks(PIECE_BYTES):
-                    if piece != os.pread(self._descriptor, len(piece), at):
-                        return False
-                    at += len(piece)
-                    self._moved(0)  # it takes its time, but it goes on
+            _, body = await self._client.open(Key=self._key, IfMatch=found["ETag"])
+            try:
+                await body.pour(compare)
+            except _DifferentError:
+                return False
         return at == self._size
 
     async def _expected(self) -> str:
@@ -184,6 +191,10 @@ class Upload:
             return digests[0].hex()
         whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
         return f"{whole}-{len(digests)}"
+
+
+class _DifferentError(Exception):
+    """What lies there has other bytes."""
 
 
 def _tag(answer: Mapping[str, Any]) -> str:
