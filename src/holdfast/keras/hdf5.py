@@ -23,8 +23,9 @@ from holdfast.keras import values
 from holdfast.keras.recording import Record, array_path
 
 _PAGE_BYTES = 4096
-#: Bytes that are read at a time of a file that Keras's store has written.
-_BLOCK_BYTES = 4 * 1024 * 1024
+#: Bytes that are read at a time of a file that Keras's store has written. So few are gathered by a
+#: `HashedFile`, which lets only some of what it gathered wait.
+_BLOCK_BYTES = 512 * 1024
 
 #: Takes bytes to be written, in order.
 Put = Callable[[memoryview], object]

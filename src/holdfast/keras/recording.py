@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.saving import saving_lib
+from keras.src.saving.keras_saveable import KerasSaveable
 
 from holdfast.keras import values
 
@@ -51,32 +52,43 @@ class Record:
 class _Visit:
     part: "weakref.ref[Any]"
     path: str
-    metadata: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """The parts of a model that save something, in Keras's order, and what they were found in."""
+    """
+    The parts of a model that save something, in Keras's order.
+
+    Attributes:
+        of (tuple[object, ...]): what they were found in.
+        arrays, files (tuple[_Visit, ...]): those that save arrays, and those that save files.
+    """
 
     of: tuple[object, ...]
-    visits: tuple[_Visit, ...]
+    arrays: tuple[_Visit, ...]
+    files: tuple[_Visit, ...]
 
 
 #: The walks that are known, by the model's id; each goes with its model.
 _walks: dict[int, _Walk] = {}
 
 
-def record(model: Any) -> Record:
+def record(model: Any, *, with_assets: bool) -> Record:
     """
     Take what a built model would save.
+
+    Parameters:
+        model (keras.Model): the model.
+        with_assets (bool): also the files beside the arrays, which a weights file has no room for.
 
     Raises:
         Exception: this Keras saves otherwise, or a part of the model raises while it saves.
     """
-    parts = list(_parts(model))
-    entries = tuple(_entry(part, visit) for part, visit in parts)
+    walk = _walk(model)
+    entries = tuple(_entry(visit) for visit in walk.arrays)
     sources = [source for entry in entries for source in entry.sources.values()]
-    return Record(entries, tuple(values.hold(sources)), _assets(parts))
+    return Record(entries, tuple(values.hold(sources)), _assets(walk) if with_assets else {})
 
 
 def variables(model: Any) -> dict[str, Any] | None:
@@ -89,9 +101,9 @@ def variables(model: Any) -> dict[str, Any] | None:
         Exception: as `record`.
     """
     found: dict[str, Any] = {}
-    for part, visit in _parts(model):
-        entry = _entry(part, visit)
-        if entry.sources and not _assigns_plainly(part):
+    for visit in _walk(model).arrays:
+        part, entry = visit.part(), _entry(visit)
+        if not (_assigns_plainly(part) or _is_idle(part, entry)):
             return None
         for name, source in entry.sources.items():
             if not isinstance(source, keras.Variable):
@@ -105,45 +117,57 @@ def array_path(path: str, name: str) -> str:
     return f"{path}/vars/{name}" if path else f"vars/{name}"
 
 
-def _parts(model: Any) -> Iterator[tuple[Any, _Visit]]:
-    """The parts of a model that save something, each with where; found anew if it has changed."""
+def _walk(model: Any) -> _Walk:
+    """The walk through a model that is kept, made anew if the model has changed."""
     key = _key(model)
     walk = _walks.get(id(model))
-    if walk is None or walk.of != key or any(visit.part() is None for visit in walk.visits):
+    if (
+        walk is None
+        or walk.of != key
+        or any(each.part() is None for each in (*walk.arrays, *walk.files))
+    ):
         if id(model) not in _walks:
             weakref.finalize(model, _walks.pop, id(model), None)
-        walk = _walks[id(model)] = _Walk(key, _find(model))
-    for visit in walk.visits:
-        yield visit.part(), visit
+        walk = _walks[id(model)] = _Walk(key, *_find(model))
+    return walk
 
 
 def _key(model: Any) -> tuple[object, ...]:
-    optimizer = getattr(model, "optimizer", None)
-    layers = model._flatten_layers()  # noqa: SLF001 - its layers, whatever they are kept in
-    return (
-        id(optimizer),
-        len(model.variables),
-        0 if optimizer is None else len(optimizer.variables),
-        *map(id, layers),
-    )
+    """What a walk follows from: the layers, and what models hold beside them, as optimizers."""
+    key: list[object] = []
+    for layer in model._flatten_layers():  # noqa: SLF001 - its layers, whatever they are kept in
+        key += (id(layer), layer.name)
+        if isinstance(layer, keras.Model):
+            key.extend(_held_by(layer))
+    return tuple(key)
 
 
-def _find(model: Any) -> tuple[_Visit, ...]:
-    finder, assets = _Finder(), saving_lib.DiskIOStore("assets", mode="w")
+def _held_by(model: Any) -> Iterator[object]:
+    for name, value in vars(model).items():
+        if isinstance(value, KerasSaveable):
+            yield name
+            yield id(value)
+        elif isinstance(value, list | tuple | dict):
+            inside = value.values() if isinstance(value, dict) else value
+            yield from (id(each) for each in inside if isinstance(each, KerasSaveable))
+
+
+def _find(model: Any) -> tuple[tuple[_Visit, ...], tuple[_Visit, ...]]:
+    arrays, files = _ArrayFinder(), _FileFinder("assets", mode="w")
     try:
         saving_lib._save_state(  # noqa: SLF001 - it has no other name
             model,
-            weights_store=finder,
-            assets_store=assets,
+            weights_store=arrays,
+            assets_store=files,
             inner_path="",
             visited_saveables=set(),
         )
     finally:
-        assets.close()
-    return tuple(finder.visits)
+        files.close()
+    return tuple(arrays.visits), tuple(files.visits)
 
 
-class _Finder(saving_lib.H5IOStore):  # type: ignore[misc]  # Keras ships no types
+class _ArrayFinder(saving_lib.H5IOStore):  # type: ignore[misc]  # Keras ships no types
     """In the place of Keras's file: notes which part is asked for what it saves, and where."""
 
     def __init__(self) -> None:
@@ -156,18 +180,47 @@ class _Finder(saving_lib.H5IOStore):  # type: ignore[misc]  # Keras ships no typ
         """The part is not handed over, so it is taken from where it is asked."""
         part = sys._getframe(1).f_locals["saveable"]  # noqa: SLF001
         self.visits.append(_Visit(weakref.ref(part), path, metadata))
-        return {}
+        return _Dropped() if _saves_copies(part) else {}
 
 
-def _entry(part: Any, visit: _Visit) -> Entry:
+class _FileFinder(saving_lib.DiskIOStore):  # type: ignore[misc]
+    """The same for what a part saves in files of its own."""
+
+    def __init__(self, root_path: str, mode: str) -> None:
+        super().__init__(root_path, mode=mode)
+        self.visits: list[_Visit] = []
+
+    def make(self, path: str) -> Any:
+        """As `_ArrayFinder.make`."""
+        part = sys._getframe(1).f_locals["saveable"]  # noqa: SLF001
+        self.visits.append(_Visit(weakref.ref(part), path))
+        return super().make(path)
+
+
+class _Dropped(dict[str, Any]):
+    """Takes the copies of an optimizer's variables, which are not to lie in memory together."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        pass
+
+
+def _entry(visit: _Visit) -> Entry:
+    part: Any = visit.part()
     sources: dict[str, Any] = {}
-    if type(part).save_own_variables is BaseOptimizer.save_own_variables:
-        # Keras's own reads every variable of an optimizer into a new array, so it is given some
-        # that have nothing to read.
+    if _saves_copies(part):
         BaseOptimizer.save_own_variables(_Unread(part), sources)
     else:
         part.save_own_variables(sources)
     return Entry(visit.path, visit.metadata, sources)
+
+
+def _saves_copies(part: Any) -> bool:
+    """
+    Whether a part reads each of its variables into a new array when it saves.
+
+    Keras's optimizers do, so they are given variables that have nothing to read.
+    """
+    return _function(part.save_own_variables) is BaseOptimizer.save_own_variables
 
 
 class _Unread:
@@ -202,18 +255,33 @@ _PLAIN = frozenset(
 )
 
 
+#: How a layer was quantized whose loading also notes that it was.
+_CALIBRATED = ("gptq", "awq")
+
+
 def _assigns_plainly(part: Any) -> bool:
-    return type(part).load_own_variables in _PLAIN
+    is_calibrated = getattr(part, "quantization_mode", None) in _CALIBRATED
+    return _function(part.load_own_variables) in _PLAIN and not is_calibrated
 
 
-def _assets(parts: list[tuple[Any, _Visit]]) -> dict[str, bytes]:
-    savers = [(part, visit.path) for part, visit in parts if hasattr(part, "save_assets")]
-    if not savers:
+def _is_idle(part: Any, entry: Entry) -> bool:
+    """Whether it saved nothing, and is of Keras, whose layers then have nothing to load."""
+    return not entry.sources and type(part).load_own_variables.__module__.startswith("keras.")
+
+
+def _function(method: Any) -> Any:
+    """What a method is of all objects of its class; none if it was set on the object itself."""
+    return getattr(method, "__func__", None)
+
+
+def _assets(walk: _Walk) -> dict[str, bytes]:
+    if not walk.files:
         return {}
     store = saving_lib.DiskIOStore("assets", mode="w")
     try:
-        for part, path in savers:
-            part.save_assets(store.make(path))
+        for visit in walk.files:
+            part: Any = visit.part()
+            part.save_assets(store.make(visit.path))
         root = Path(store.working_dir)
         found = sorted(each for each in root.rglob("*") if each.is_file())
         return {f"assets/{each.relative_to(root).as_posix()}": each.read_bytes() for each in found}

@@ -81,11 +81,10 @@ def take(model: Any, name: str, max_shard_size: float, workspace: Workspace | No
 
 def _record(model: Any, name: str, max_shard_size: float) -> ModelFile:
     kind = formats.format_of(name)
-    if kind is formats.KERAS:
-        return Recorded(name, recording.record(model), Description.of(model))
+    record = recording.record(model, with_assets=kind is formats.KERAS)
     if kind is formats.SHARDED:
-        return RecordedShards(name, recording.record(model), shards.size_for(model, max_shard_size))
-    return Recorded(name, recording.record(model), None)
+        return RecordedShards(name, record, shards.size_for(model, max_shard_size))
+    return Recorded(name, record, Description.of(model) if kind is formats.KERAS else None)
 
 
 class Recorded:
