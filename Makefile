@@ -3,10 +3,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH = PATH="$(CURDIR)/.venv-bench/bin:$$PATH" .venv-bench/bin/python -m benchmarks.suite
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite figures figures-resume bench-transfers extras backends lock clean
+.PHONY: demo test lint types suite figures figures-resume bench bench-page bench-saves bench-training bench-restores \
+  bench-cloud bench-imports bench-hashes bench-transfers extras backends lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -33,6 +35,24 @@ figures: .venv/ready
 # Only the last of these: runs that are killed hundreds of times, and whether they end the same.
 figures-resume: .venv/ready
 	$(BIN)/python -m tests.crash.resumes
+
+# Saves, training beside them, restores, a cloud and imports: Holdfast beside Keras's callbacks, Orbax,
+# TensorFlow and what the machine can do at all. SIZES are MB of state. Takes half an hour.
+SIZES ?= 30,300
+bench: .venv-bench/ready
+	$(BENCH) --sizes $(SIZES) --json .venv-bench/results.json
+
+# One part of it. CONTESTANTS=holdfast leaves out who has another name.
+bench-saves bench-training bench-restores bench-cloud bench-imports: bench-%: .venv-bench/ready
+	$(BENCH) --sizes $(SIZES) --parts $* $(if $(CONTESTANTS),--only $(CONTESTANTS))
+
+# All of it with 3 GB as well, written into the page about speed, and its pictures. Takes an hour.
+bench-page: .venv-bench/ready
+	$(BENCH) --sizes 30,300,3000 --json .venv-bench/results.json --page docs/explanation/speed.md
+
+# The hash of the manifest beside others, with and without the processor's SHA instructions.
+bench-hashes: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.hashes
 
 # Upload and download beside plain filesystems, boto3 and the rclone client. Takes some minutes.
 bench-transfers: .venv/ready
@@ -69,5 +89,12 @@ lock:
 	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev]'
 	touch $@
 
+# The same with those beside whom Holdfast is measured, whom its development does not need.
+.venv-bench/ready: pyproject.toml tests/constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --upgrade pip
+	.venv-bench/bin/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev,bench]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-extras .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-extras .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis
