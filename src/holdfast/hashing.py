@@ -12,16 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-#: Bytes that are written, read and hashed at a time. Python lets go of its lock for each.
-#: Many, since a thread that has to wait for the lock waits for some milliseconds.
+#: Bytes that are written, read and handed on at a time. Many, since a thread that has to wait for
+#: the interpreter's lock waits for some milliseconds.
 _BLOCK_BYTES = 8 * 1024 * 1024
+#: How many pieces of memory one call of the system takes: IOV_MAX of Linux is 1,024.
+_PIECES = 512
 #: Bytes at a time of what only passes by, so that it is hashed while the processor's cache has it:
 #: measured, that takes a quarter less of the processor than blocks of 8 MiB.
 _PASSING_BYTES = 1024 * 1024
-#: What is smaller is gathered to blocks of about this size, so that many small pieces are few.
+#: A file up to this size is worth no thread.
 _SMALL_BYTES = 1024 * 1024
-#: How many blocks that were copied may wait for a thread; of the others only views are held.
-_COPIED_AHEAD = 8
+#: Bytes that may wait for a thread in memory that nobody else holds; of other memory any amount.
+_COPIED_BYTES = 32 * 1024 * 1024
 
 #: What can be handed over as bytes.
 Buffer = bytes | bytearray | memoryview
@@ -95,20 +97,23 @@ def read_hashed(file: io.FileIO, into: Iterable[tuple[int, memoryview]] = ()) ->
     """
     size = os.fstat(file.fileno()).st_size
     stretches = in_order(into, size)
-    digest = hashlib.sha256()
-    with _Lane(digest.update, threaded=size > _SMALL_BYTES) as lane:
+    hashing = _Hashing()
+    with _Lane(hashing.update, threaded=size > _SMALL_BYTES) as lane:
+        batch = _Batch()
         at = 0
         for start, memory in stretches:
-            for block in _unwanted(start - at):
-                fill(file, block)
-                lane.put(block, copied=True)
+            for unwanted in _unwanted(start - at):
+                batch.add(unwanted, copied=True)
+                _read_full(file, batch, lane)
             for block in _blocks(memory):
-                fill(file, block)
-                lane.put(block)
+                batch.add(block)
+                _read_full(file, batch, lane)
             at = start + len(memory)
+        _read(file, batch, lane)
         while rest := file.read(_PASSING_BYTES):
-            lane.put(rest, copied=True)
-    return _named(digest.hexdigest())
+            batch.add(memoryview(rest), copied=True)
+            batch.hand_on(lane)
+    return hashing.hash
 
 
 def copy_hashed(file: io.FileIO, target: Path, *, durable: bool) -> str:
@@ -157,8 +162,8 @@ class HashedFile:
         self.size = 0
         self._path = path
         self._durable = durable
-        self._digest = hashlib.sha256()
-        self._small = bytearray()
+        self._hashing = _Hashing()
+        self._batch = _Batch()
         self._lanes: tuple[_Lane, ...] = ()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o666)
@@ -176,14 +181,11 @@ class HashedFile:
             int: how many bytes that were.
         """
         view = memoryview(data)
-        if view.nbytes >= _SMALL_BYTES:
-            self._hand_on_small()
+        if view.nbytes:  # else it has no form as plain bytes
             for block in _blocks(view.cast("B")):
-                self._hand_on(block, copied=copied)
-        elif view.nbytes:
-            self._small += view.cast("B")
-            if len(self._small) >= _SMALL_BYTES:
-                self._hand_on_small()
+                self._batch.add(block, copied=copied)
+                if self._batch.is_full:
+                    self._hand_on()
         self.size += view.nbytes
         return view.nbytes
 
@@ -199,108 +201,165 @@ class HashedFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        failure = error
         try:
-            try:
-                if error is None:
-                    self._finish()
-            finally:
-                for lane in self._lanes:
-                    lane.end()
-                os.close(self._descriptor)  # a full disk may show only here
+            if failure is None:
+                self._finish()
+        except BaseException as raised:
+            failure = raised
+            raise
+        finally:
+            self._close(failure)
+
+    def _close(self, failure: BaseException | None) -> None:
+        try:
+            for lane in self._lanes:
+                # Who interrupts this as well has the file stay open: a thread still writes to it.
+                lane.end(failure)
+            os.close(self._descriptor)  # a full disk may show only here
         except BaseException:
             self._path.unlink(missing_ok=True)
             raise
-        if error is not None:
+        if failure is not None:
             self._path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        if self._lanes:
-            self._hand_on_small()
+        if self._lanes or self.size > _SMALL_BYTES:
+            self._hand_on()
             writing, hashing = self._lanes
             writing.join()
             self._sync()
             hashing.join()
-        else:  # all of it is small: no thread is worth its start
-            self._write(self._small)
-            self._digest.update(self._small)
+        else:
+            self._write(self._batch.views)
+            self._hashing.update(self._batch.views)
             self._sync()
-        self.hash = _named(self._digest.hexdigest())
+        self.hash = self._hashing.hash
 
     def _sync(self) -> None:
         if self._durable:
             os.fsync(self._descriptor)
 
-    def _hand_on_small(self) -> None:
-        if self._small:
-            gathered, self._small = self._small, bytearray()
-            self._hand_on(gathered, copied=True)
-
-    def _hand_on(self, block: Buffer, *, copied: bool) -> None:
+    def _hand_on(self) -> None:
         if not self._lanes:
-            self._lanes = (_Lane(self._write), _Lane(self._digest.update))
-        for lane in self._lanes:
-            lane.put(block, copied=copied)
+            self._lanes = (_Lane(self._write), _Lane(self._hashing.update))
+        self._batch.hand_on(*self._lanes)
 
-    def _write(self, block: Buffer) -> None:
-        view = memoryview(block)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+    def _write(self, views: Sequence[memoryview]) -> None:
+        while views:
+            views = _after(views, os.writev(self._descriptor, views))
+
+
+class _Hashing:
+    """The hash of what passes by."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, views: Sequence[memoryview]) -> None:
+        for view in views:
+            self._digest.update(view)
+
+    @property
+    def hash(self) -> str:
+        return _named(self._digest.hexdigest())
+
+
+class _Batch:
+    """
+    Memory that is handed on together, so that many small pieces are few calls; nothing is copied.
+
+    Attributes:
+        views (list[memoryview]): in the order of the file.
+    """
+
+    def __init__(self) -> None:
+        self.views: list[memoryview] = []
+        self._bytes = 0
+        self._copied = 0
+
+    def add(self, view: memoryview, *, copied: bool = False) -> None:
+        self.views.append(view)
+        self._bytes += len(view)
+        self._copied += len(view) if copied else 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._bytes >= _BLOCK_BYTES or len(self.views) >= _PIECES
+
+    def hand_on(self, *lanes: "_Lane") -> None:
+        views, copied = self.views, self._copied
+        self.views, self._bytes, self._copied = [], 0, 0
+        for lane in lanes:
+            lane.put(views, copied=copied)
 
 
 class _Lane:
     """
-    Blocks worked on in their order by one thread; in the caller's where none can be started.
+    Batches worked on in their order by one thread; in the caller's where none can be started.
 
     Parameters:
-        work (Callable): what to do with a block.
+        work (Callable): what to do with a batch.
         threaded (bool): False takes the caller's thread: so little is to be done that no other is
             worth its start.
     """
 
-    def __init__(self, work: Callable[[Buffer], object], *, threaded: bool = True) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[memoryview]], object], *, threaded: bool = True
+    ) -> None:
         self._work = work
         # Without a bound, so that what is written is not kept waiting by what is hashed, and the
         # disk has its time while the hash is taken.
-        self._blocks: queue.SimpleQueue[Buffer | threading.Event | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[Sequence[memoryview] | threading.Event | None]
+        self._batches = queue.SimpleQueue()
         self._copied = 0
         self._failure: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._threaded = False
+        # It is waited for by this, since a wait for a thread that is interrupted (Ctrl+C) takes the
+        # thread for ended up to Python 3.12, and what it writes to must not be closed before.
+        self._ended = threading.Event()
         if threaded:
             # A daemon, so that a disk that hangs keeps no process from ending.
             thread = threading.Thread(target=self._run, name="holdfast hashing", daemon=True)
             with contextlib.suppress(RuntimeError):  # while the interpreter ends no thread starts
                 thread.start()
-                self._thread = thread
+                self._threaded = True
 
-    def put(self, block: Buffer, *, copied: bool = False) -> None:
+    def put(self, views: Sequence[memoryview], *, copied: int) -> None:
         """
-        Hand a block over.
+        Hand memory over.
 
         Parameters:
-            block (Buffer): not to be changed any more.
-            copied (bool): it takes memory of its own, so only some may wait.
+            views (Sequence[memoryview]): not to be changed any more.
+            copied (int): bytes in it that nobody else holds, so that only some may wait.
 
         Raises:
-            BaseException: the work failed at an earlier block.
+            BaseException: the work failed before.
         """
         if self._failure is not None:
             raise self._failure
-        if self._thread is None:
-            self._work(block)
+        if not self._threaded:
+            self._work(views)
             return
-        self._blocks.put(block)
+        self._batches.put(views)
         self._copied += copied
-        if self._copied >= _COPIED_AHEAD:
+        if self._copied >= _COPIED_BYTES:
             self._copied = 0
-            self._blocks.put(caught_up := threading.Event())
+            self._batches.put(caught_up := threading.Event())
             caught_up.wait()
 
-    def end(self) -> None:
-        """Wait for what was handed over; repeating it is fine."""
-        if self._thread is not None:
-            self._blocks.put(None)
-            self._thread.join()
-            self._thread = None
+    def end(self, because: BaseException | None = None) -> None:
+        """
+        Wait for what was handed over; repeating it is fine.
+
+        Parameters:
+            because (BaseException | None): what makes it worth nothing, so that nothing more of it
+                is worked on.
+        """
+        self._failure = self._failure or because
+        if self._threaded:
+            self._batches.put(None)
+            self._ended.wait()
 
     def join(self) -> None:
         """
@@ -325,17 +384,48 @@ class _Lane:
         if error is None:
             self.join()
         else:
-            self.end()
+            self.end(error)
 
     def _run(self) -> None:
-        while (block := self._blocks.get()) is not None:
-            if isinstance(block, threading.Event):
-                block.set()
+        try:
+            self._take()
+        finally:
+            self._ended.set()
+
+    def _take(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            if isinstance(batch, threading.Event):
+                batch.set()
             elif self._failure is None:  # else what comes is only taken, so that nobody waits
                 try:
-                    self._work(block)
+                    self._work(batch)
                 except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                     self._failure = error
+
+
+def _read_full(file: io.FileIO, batch: _Batch, lane: _Lane) -> None:
+    if batch.is_full:
+        _read(file, batch, lane)
+
+
+def _read(file: io.FileIO, batch: _Batch, lane: _Lane) -> None:
+    """Fill a batch from the file, and hand it on."""
+    views: Sequence[memoryview] = batch.views
+    while views:
+        count = os.readv(file.fileno(), views)
+        if not count:
+            raise EOFError("the file ends too early")
+        views = _after(views, count)
+    batch.hand_on(lane)
+
+
+def _after(views: Sequence[memoryview], count: int) -> Sequence[memoryview]:
+    """What is left of memory when so many bytes of it are done."""
+    for number, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[number + 1 :]]
+        count -= len(view)
+    return []
 
 
 def _blocks(view: memoryview) -> Iterator[memoryview]:

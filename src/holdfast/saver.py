@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+import traceback
 import warnings
 import weakref
 from collections import deque
@@ -139,6 +140,11 @@ class Saver:
         self._check_open()
         if self._on_error == "raise" or isinstance(self._failure, SupersededError):
             self._raise_failure()
+        with self._changed:
+            # Before the snapshot, so that no more of them are held than need be. A place that fails
+            # gets no faster while one waits.
+            if self._failure is None:
+                self._changed.wait_for(self._has_room, PATIENCE_SECONDS)
         try:
             draft = self.store.draft(step=step, metrics=metrics, metadata=metadata)
             try:
@@ -152,8 +158,6 @@ class Saver:
             return self._not_staged(step, error)
         job = _Job(draft, snapshot)
         with self._changed:
-            if self._failure is None:  # a place that fails gets no faster while one waits
-                self._changed.wait_for(self._has_room, PATIENCE_SECONDS)
             self._waiting.append(job)
             self._start()
             given_way = [
@@ -222,7 +226,7 @@ class Saver:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        traceback: TracebackType | None,
+        frames: TracebackType | None,
     ) -> None:
         if error is None:
             self.close()
@@ -339,6 +343,7 @@ class Saver:
             _release(self._drafts)
         except BaseException as error:  # noqa: BLE001 - nobody above this thread would see it
             failure = error if isinstance(error, CheckpointError) else _unexpected(error)
+            _forget_frames(failure)
             self._failure = failure
             if job is not None:  # else it was told when it was saved
                 _finish(job.future, failure)
@@ -352,6 +357,7 @@ class Saver:
             if snapshot is not None:
                 with disk.disk_errors("stage into", draft.directory):
                     draft.hashes.update(snapshot.write_to(draft.directory) or {})
+            del snapshot  # what it holds is in the files; sealing may take its time
             self.store.seal(draft, ask=ask)
         except CheckpointError:
             draft.discard()
@@ -438,6 +444,13 @@ def _unexpected(error: BaseException) -> PendingSaveError:
     )
     failure.__cause__ = error
     return failure
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of a failure hold: a snapshot is as large as its model."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
 
 
 def _finish(future: "Future[Checkpoint]", outcome: Checkpoint | CheckpointError) -> None:

@@ -128,6 +128,15 @@ def test_savers_are_not_missed(tmp_path: Path, model: Any) -> None:
     play(model, [again], [], first=1)  # and nothing is said
 
 
+def test_what_changes_in_place_is_kept_as_it_was() -> None:
+    counts = np.zeros(2)
+
+    (kept,) = companions.remember([Remembers([{"counts": counts}])], None)
+    counts += 1
+
+    assert kept.state["kept"][0]["counts"].tolist() == [0, 0]
+
+
 def test_what_has_no_plain_form_names_the_callback_and_the_key(tmp_path: Path, model: Any) -> None:
     ours = saver(tmp_path)
     play(model, [ours], [{}])

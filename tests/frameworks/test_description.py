@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from keras.src.saving import saving_lib
 
@@ -43,11 +44,26 @@ def made() -> Any:
             inner,
             Own([0.5], name="own"),
             layers.Normalization(mean=0.0, variance=1.0, name="normal"),
-            layers.Dense(1, name="out"),
+            layers.GaussianNoise(0.5, name="noise"),
+            layers.Dense(1, kernel_regularizer=Ridge(0.25), name="out"),
         ]
     )
+    model.get_layer("noise").stddev = np.float32(0.25)
     model.compile(keras.optimizers.Adam(0.1), "mse", metrics=["mae"])
     return model
+
+
+class Ridge(keras.regularizers.Regularizer):
+    """A regularizer of the user's."""
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def __call__(self, x: Any) -> Any:
+        return self.weight * keras.ops.sum(keras.ops.square(x))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"weight": self.weight}
 
 
 CHANGES: dict[str, Callable[[Any], object]] = {
@@ -55,6 +71,12 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "a rate": lambda model: setattr(model.get_layer("dropout"), "rate", 0.75),
     "a regularizer": lambda model: setattr(model.get_layer("dense").kernel_regularizer, "l2", 0.5),
     "an activation": lambda model: setattr(model.get_layer("dense"), "activation", anything),
+    "a number of NumPy": lambda model: setattr(
+        model.get_layer("noise"), "stddev", np.float32(model.get_layer("noise").stddev + 1)
+    ),
+    "a part of one's own": lambda model: setattr(
+        model.get_layer("out").kernel_regularizer, "weight", 0.5
+    ),
     "a layer inside": lambda model: setattr(model.layers[2].layers[0], "trainable", False),
     "a learning rate": lambda model: setattr(model.optimizer, "learning_rate", 0.01),
     "a layer of one's own": lambda model: model.get_layer("own").rates.append(0.25),

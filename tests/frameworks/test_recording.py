@@ -192,3 +192,39 @@ def test_an_optimizer_may_save_in_its_own_way(on: str, tmp_path: Path) -> None:
     ours = tree(tmp_path / "m.weights.h5")
     assert ours == tree(tmp_path / "theirs.weights.h5")
     assert "optimizer/vars/more" in ours
+
+
+class Pair(keras.layers.Layer):
+    """Two layers under names, and two in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = keras.layers.Dense(4), keras.layers.Dense(4)
+        self.both = [keras.layers.Dense(4), keras.layers.Dense(4)]
+
+    def call(self, x: Any) -> Any:
+        for layer in (self.one, self.other, *self.both):
+            x = layer(x)
+        return x
+
+
+def exchange_names(pair: Any) -> None:
+    pair.one, pair.other = pair.other, pair.one
+
+
+def exchange_in_a_list(pair: Any) -> None:
+    pair.both[0], pair.both[1] = pair.both[1], pair.both[0]
+
+
+@pytest.mark.parametrize("exchange", [exchange_names, exchange_in_a_list])
+def test_layers_that_change_places_inside_another_are_followed(
+    exchange: Callable[[Any], None], tmp_path: Path
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), Pair()])
+    recorded(model)
+
+    exchange(model.layers[0])
+    KerasState(model, "m.weights.h5").snapshot().write_to(tmp_path)
+    model.save_weights(tmp_path / "keras.weights.h5")
+
+    assert tree(tmp_path / "m.weights.h5") == tree(tmp_path / "keras.weights.h5")

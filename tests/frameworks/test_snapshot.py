@@ -172,7 +172,7 @@ def changes(variable: Any) -> Iterator[Callable[[], object]]:
         yield lambda: inner.scatter_add(rows)  # from here on a read is a copy
         yield lambda: inner.scatter_update(tf.IndexedSlices(inner[:1] + 1, tf.constant([2])))
         yield lambda: inner[1:2].assign(inner[1:2] + 1)
-    values.assign([variable], [values.room((4, 2), "float32")])  # memory that was handed over
+    values.assign([variable], values.rooms([((4, 2), "float32")]))  # memory that was handed over
     yield lambda: inner.assign(tf.ones((4, 2)))
     yield step
     yield lambda: inner.scatter_add(rows)
@@ -267,3 +267,25 @@ def test_a_keras_that_saves_otherwise_is_waited_for_and_told_of_once(
     (line,) = [each.getMessage() for each in caplog.records if each.name.startswith("holdfast")]
     assert "is written while training waits" in line
     assert "_save_state" in line
+
+
+class Scaled(keras.layers.Layer):
+    """With a weight that is a single number of a type that TensorFlow gives no array for."""
+
+    def build(self, shape: Any) -> None:
+        self.add_weight(shape=(), dtype="bfloat16", initializer="ones", name="scale")
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+@pytest.mark.parametrize("file", ["m.keras", "m.weights.h5"])
+def test_a_single_number_of_half_its_size_is_kept(file: str, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), Scaled()])
+    snapshot = KerasState(model, file).snapshot()
+    model.weights[0].assign(0)
+
+    snapshot.write_to(tmp_path)
+    KerasState(model, file).restore(tmp_path)
+
+    assert float(model.weights[0].numpy()) == 1.0

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import random
+import signal
 import threading
 
 import pytest
@@ -20,6 +21,8 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(hashing, "_BLOCK_BYTES", 8_192)
     monkeypatch.setattr(hashing, "_PASSING_BYTES", 4_096)
     monkeypatch.setattr(hashing, "_SMALL_BYTES", 1_024)
+    monkeypatch.setattr(hashing, "_PIECES", 3)
+    monkeypatch.setattr(hashing, "_COPIED_BYTES", 16_384)
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def written(path, write):
         write(file)
 
 
-@pytest.mark.parametrize("failing", ["write", "fsync", "hash"])
+@pytest.mark.parametrize("failing", ["writev", "fsync", "hash"])
 def test_what_fails_in_another_thread_is_raised_here_and_leaves_nothing(path, monkeypatch, failing):
     def full(*_):
         raise OSError(28, "a fault on purpose")
@@ -154,12 +157,51 @@ def test_what_fails_in_another_thread_is_raised_here_and_leaves_nothing(path, mo
 
 def test_what_is_written_in_part_is_written_on(path, monkeypatch):
     write = os.write
-    monkeypatch.setattr(os, "write", lambda file, block: write(file, block[: len(block) // 2 + 1]))
+
+    def less(file, views):
+        return write(file, views[0][: len(views[0]) // 2 + 1])
+
+    monkeypatch.setattr(os, "writev", less)
 
     with HashedFile(path) as file:
         file.write(CONTENT)
 
     assert path.read_bytes() == CONTENT
+
+
+def test_who_interrupts_the_wait_closes_nothing_that_is_written_to(path, monkeypatch):
+    gate, order = threading.Event(), []
+    writev, close = os.writev, os.close
+
+    def slow(*arguments):
+        gate.wait()
+        order.append("written")
+        return writev(*arguments)
+
+    def watched(descriptor):
+        order.append("closed")
+        close(descriptor)
+
+    def interrupt(*_):
+        threading.Timer(0.2, gate.set).start()
+        raise KeyboardInterrupt
+
+    def write(file):
+        monkeypatch.setattr(os, "close", watched)
+        file.write(CONTENT)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    monkeypatch.setattr(os, "writev", slow)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            written(path, write)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert order[0] == "written"
+    assert order[-1] == "closed"
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import keras
+import numpy as np
 
 
 @runtime_checkable
@@ -154,7 +155,8 @@ def _called(callback: Any) -> str:
 def _state(callback: Any) -> Mapping[str, Any] | None:
     """What a callback has to remember; None where it says nothing and Keras's own is not known."""
     if isinstance(callback, Stateful):
-        return callback.state_dict()
+        state: Mapping[str, Any] = _detached(callback.state_dict())
+        return state
     names = _attributes(callback)
     if names is None:
         return None
@@ -167,6 +169,17 @@ def _state(callback: Any) -> Mapping[str, Any] | None:
                 callback._set_monitor_op()  # noqa: SLF001
         state[_DIRECTION] = getattr(callback.monitor_op, "__name__", None)
     return state
+
+
+def _detached(value: Any) -> Any:
+    """A state with arrays of its own: a callback of the user's may go on changing those it gave."""
+    if isinstance(value, np.ndarray):
+        return np.array(value)
+    if isinstance(value, Mapping):
+        return {key: _detached(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_detached(each) for each in value)
+    return value
 
 
 def _load(callback: Any, state: Mapping[str, Any]) -> None:

@@ -4,11 +4,13 @@ import functools
 import json
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import keras
+import numpy as np
 from keras.src.saving import saving_lib, serialization_lib
 
 #: What Keras calls the moment of a save, and how it writes it (keras/src/saving/saving_lib.py).
@@ -40,6 +42,8 @@ _PLAIN_PARTS = (
     "keras.src.initializers",
     "keras.src.regularizers",
 )
+#: Whose objects in a layer do not say how it is built, but for those above.
+_FRAMEWORKS = ("keras.", "tensorflow.", "jax", "torch")
 _VALUES = frozenset((bool, int, float, str, type(None)))
 _OBJECTS = frozenset((type, types.FunctionType, types.BuiltinFunctionType))
 
@@ -127,9 +131,11 @@ class _Same:
     __slots__ = ("_value",)
 
     def __init__(self, value: Any) -> None:
-        # A function may hold the model, which is not to be kept alive.
-        is_function = isinstance(value, types.FunctionType)
-        self._value = weakref.ref(value) if is_function else lambda: value
+        self._value: Callable[[], Any]
+        try:
+            self._value = weakref.ref(value)  # it may hold the model, which is not to be kept alive
+        except TypeError:
+            self._value = lambda: value
 
     def __eq__(self, other: object) -> bool:
         value = self._value()
@@ -138,32 +144,62 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]  # it is compared, and nothing else
 
 
+class _UnknownPartError(Exception):
+    """A layer holds something of the user's, which may change from within."""
+
+
 def _look_at(model: Any) -> list[Any]:
     """What the description of a model follows from, but for what it was compiled with."""
     seen: list[Any] = []
     for layer in model._flatten_layers():  # noqa: SLF001 - its layers, whatever they are kept in
         seen.append(id(layer))
-        if _is_plain(type(layer)):  # type: ignore[arg-type]  # a class can be hashed
-            seen.extend(_attributes(layer))
-        else:
-            config = serialization_lib.serialize_keras_object(layer.get_config())
-            seen.append(json.dumps(config))
+        try:
+            if _is_plain(type(layer)):  # type: ignore[arg-type]  # a class can be hashed
+                # What a model of Keras holds beside its layers says nothing of how it is built.
+                seen += list(_attributes(layer, is_strict=not isinstance(layer, keras.Model)))
+                continue
+        except _UnknownPartError:
+            pass
+        config = serialization_lib.serialize_keras_object(layer.get_config())
+        seen.append(json.dumps(config))
     return seen
 
 
-def _attributes(whole: Any) -> Iterator[Any]:
+def _attributes(whole: Any, *, is_strict: bool) -> Iterator[Any]:
     for value in vars(whole).values():
-        type_ = type(value)
-        if type_ in _VALUES:
-            yield type_  # since True equals 1, and 1 equals 1.0
+        kind = _kind(type(value))  # type: ignore[arg-type]  # a class can be hashed
+        if kind is _VALUE:
+            yield type(value)  # since True equals 1, and 1 equals 1.0
             yield value
-        elif type_ is tuple:
+        elif kind is _NUMBERS:
             yield value if all(type(each) in _VALUES for each in value) else None
-        elif type_ in _OBJECTS:
+        elif kind is _ITSELF:
             yield _Same(value)
-        elif type_.__module__.startswith(_PLAIN_PARTS):
+        elif kind is _PARTS:
             yield _Same(value)
-            yield from _attributes(value)
+            yield from _attributes(value, is_strict=is_strict)
+        elif kind is _UNKNOWN and is_strict:
+            raise _UnknownPartError
+
+
+_VALUE, _NUMBERS, _ITSELF, _PARTS, _UNKNOWN = "value", "numbers", "itself", "parts", "unknown"
+
+
+@functools.cache
+def _kind(type_: Any) -> str | None:
+    """How an attribute of a type is looked at; None where it says nothing of the layer."""
+    if type_ in _VALUES or issubclass(type_, np.generic):
+        return _VALUE
+    if type_ is tuple:
+        return _NUMBERS
+    if type_ in _OBJECTS:
+        return _ITSELF
+    if type_.__module__.startswith(_PLAIN_PARTS):
+        return _PARTS
+    # Among the bases, since every class can be called itself.
+    names = {name for base in type_.__mro__ for name in vars(base)}
+    is_part = not names.isdisjoint(("__call__", "get_config"))
+    return _UNKNOWN if is_part and not type_.__module__.startswith(_FRAMEWORKS) else None
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, InvalidInputError
 from holdfast.keras import recording, values
 from holdfast.keras.hdf5 import Placed
 from holdfast.state import Contents
@@ -38,11 +38,13 @@ def load(model: Any, file: str, placed: Sequence[Placed], contents: Contents) ->
     targets = _targets(model)
     if targets is None or not _fit(targets, placed):
         return False
-    arrays = [values.room(each.shape, each.dtype) for each in placed]
+    arrays = values.rooms((each.shape, each.dtype) for each in placed)
     pairs = zip(placed, arrays, strict=True)
     into = [(each.offset, _memory(array)) for each, array in pairs if array.nbytes]
     try:
         contents.read_into(file, into)
+    except InvalidInputError:
+        raise  # it is a ValueError, too
     except (FileNotFoundError, EOFError, ValueError) as error:
         raise FormatError(
             f"cannot load {file}, since it does not hold what is said of it: {error}. The "

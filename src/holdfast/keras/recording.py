@@ -133,23 +133,25 @@ def _walk(model: Any) -> _Walk:
 
 
 def _key(model: Any) -> tuple[object, ...]:
-    """What a walk follows from: the layers, and what models hold beside them, as optimizers."""
+    """What a walk follows from: the layers, and what each of them holds under which name."""
     key: list[object] = []
     for layer in model._flatten_layers():  # noqa: SLF001 - its layers, whatever they are kept in
         key += (id(layer), layer.name)
-        if isinstance(layer, keras.Model):
-            key.extend(_held_by(layer))
+        if layer._layers or not type(layer).__module__.startswith("keras."):  # noqa: SLF001
+            for name, value in vars(layer).items():
+                held = list(_held_in(value, set()))
+                key += (name, *held) if held else ()
     return tuple(key)
 
 
-def _held_by(model: Any) -> Iterator[object]:
-    for name, value in vars(model).items():
-        if isinstance(value, KerasSaveable):
-            yield name
-            yield id(value)
-        elif isinstance(value, list | tuple | dict):
-            inside = value.values() if isinstance(value, dict) else value
-            yield from (id(each) for each in inside if isinstance(each, KerasSaveable))
+def _held_in(value: Any, seen: set[int]) -> Iterator[int]:
+    """The parts in an attribute, also in lists in it, by their ids."""
+    if isinstance(value, KerasSaveable):
+        yield id(value)
+    elif isinstance(value, list | tuple | dict) and id(value) not in seen:
+        seen.add(id(value))
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _held_in(each, seen)
 
 
 def _find(model: Any) -> tuple[tuple[_Visit, ...], tuple[_Visit, ...]]:

@@ -124,6 +124,8 @@ def read(contents: Contents) -> TrainingState:
     """
     try:
         return decode(contents.read(PATH, at_most=_MAX_BYTES))
+    except InvalidInputError:
+        raise  # it is a ValueError, too
     except ValueError as error:
         raise FormatError(
             f"{error}. The model is unchanged. Restore another checkpoint."
@@ -217,7 +219,14 @@ def read_arrays(
     """
     path = f"{DIRECTORY}/{name}"
     try:
-        return list(variables.read_arrays(io.BytesIO(contents.read(path)), name, expected))
+        data = contents.read(path, at_most=variables.most_bytes(expected))
+        return list(variables.read_arrays(io.BytesIO(data), name, expected))
+    except InvalidInputError:
+        raise  # it is a ValueError, too
+    except ValueError as error:
+        raise FormatError(
+            f"{error}. The model is unchanged. Restore another checkpoint."
+        ) from error
     except FileNotFoundError as error:
         raise FormatError(
             f"the checkpoint holds no {path}. The model is unchanged. Restore another checkpoint."

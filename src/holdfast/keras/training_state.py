@@ -177,8 +177,9 @@ def _state(members: Mapping[str, Any]) -> TrainingState:
         keras=str(members["keras"]),
         backend=str(members["backend"]),
         placed=tuple(
-            Placed(**asdict(_described(*row[:3])), offset=_count(row[3]))
+            Placed(each.path, each.dtype, each.shape, _count(row[3]))
             for row in members.get("placed", ())
+            for each in (_described(*row[:3]),)
         ),
     )
 

@@ -1,7 +1,8 @@
 """The values of variables, held and handed over without copying them where the framework can."""
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 #: What frameworks ask of the address of memory that they take over, in bytes: TensorFlow's is
 #: EIGEN_MAX_ALIGN_BYTES.
 _ALIGNMENT = 64
+
+#: Bytes that small arrays share. It is free again when the last of them is, so it is not much.
+_SHARED_BYTES = 16 * 1024 * 1024
 
 Array = np.ndarray[Any, Any]
 
@@ -44,16 +48,30 @@ def hold(values: Sequence[Any]) -> list[Any]:
 
 def array(held: Any) -> Array:
     """What is held as an array, which is not to be changed."""
-    return np.asarray(held)
+    # TensorFlow gives no array for a single bfloat16 or float8, unless it is asked for its copy.
+    return np.asarray(held if np.ndim(held) or isinstance(held, np.ndarray) else held.numpy())
 
 
-def room(shape: Sequence[int], dtype: Any) -> Array:
-    """An array for values that are yet to be read, in memory that `assign` can hand over."""
-    kind = np.dtype(dtype)
-    count = kind.itemsize * int(np.prod(shape, dtype=np.int64))
-    memory = np.empty(count + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    made: Array = memory[start : start + count].view(kind).reshape(tuple(shape))
+def rooms(kinds: Iterable[tuple[Sequence[int], Any]]) -> list[Array]:
+    """
+    Arrays for values that are yet to be read, in memory that `assign` can hand over.
+
+    Small ones share pieces of memory, which NumPy asks of the system in huge pages: a page takes
+    longer to get than its bytes take to be read.
+
+    Parameters:
+        kinds (Iterable[tuple[Sequence[int], Any]]): the shape and the type of each.
+    """
+    made: list[Array] = []
+    memory, at = np.empty(0, np.uint8), 0
+    for shape, dtype in kinds:
+        kind = np.dtype(dtype)
+        count = kind.itemsize * math.prod(shape)
+        if at + count > memory.nbytes:
+            memory = np.empty(max(count, _SHARED_BYTES) + _ALIGNMENT, np.uint8)
+            at = -memory.ctypes.data % _ALIGNMENT
+        made.append(memory[at : at + count].view(kind).reshape(tuple(shape)))
+        at += -(-count // _ALIGNMENT) * _ALIGNMENT
     return made
 
 
@@ -63,7 +81,7 @@ def assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:
 
     Parameters:
         variables (Sequence[keras.Variable]): of the model and its optimizer.
-        arrays (Sequence[numpy.ndarray]): from `room`, of the same types and shapes; they belong to
+        arrays (Sequence[numpy.ndarray]): from `rooms`, of the same types and shapes; they belong to
             the variables afterwards.
     """
     if keras.backend.backend() == "tensorflow":

@@ -39,9 +39,8 @@ def assign(variables: Sequence[Any], arrays: Sequence[np.ndarray[Any, Any]]) -> 
 
 def _is_plain(value: Any) -> bool:
     """Whether it is a variable of one device, and that device is the processor."""
-    if not isinstance(value, keras.Variable):
-        return False
-    inner = value._value  # noqa: SLF001 - `value` may give it cast to another type
+    # By its inner name: `value` may give it cast to another type.
+    inner = getattr(value, "_value", None) if isinstance(value, keras.Variable) else None
     return isinstance(inner, BaseResourceVariable) and "CPU" in inner.device
 
 

@@ -1,5 +1,6 @@
 """A model's variables: described, compared before anything is assigned, and kept as arrays."""
 
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from numpy.lib import format as npy
 
 from holdfast.errors import FormatError
 
+#: Bytes that an array takes in a file beside its values, at the most.
+_BESIDE_BYTES = 64 * 1024
 #: How many variables an error names before it counts the rest.
 _NAMED = 8
 #: The number that Keras appends to a name it has given before in this process.
@@ -109,6 +112,12 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
     with path.open("xb") as file:
         named: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
         np.savez(file, **named)
+
+
+def most_bytes(expected: Sequence[Described]) -> int:
+    """How many bytes the file of `write_arrays` has at the most."""
+    values = (np.dtype(each.dtype).itemsize * math.prod(each.shape) for each in expected)
+    return sum(values) + _BESIDE_BYTES * (len(expected) + 1)
 
 
 def read_arrays(
