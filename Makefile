@@ -90,10 +90,11 @@ lock:
 	touch $@
 
 # The same with those beside whom Holdfast is measured, whom its development does not need.
-.venv-bench/ready: pyproject.toml tests/constraints.txt
+.venv-bench/ready: pyproject.toml tests/constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --upgrade pip
-	.venv-bench/bin/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev,bench]'
+	.venv-bench/bin/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev]' \
+	  --requirement benchmarks/requirements.txt
 	touch $@
 
 clean:
