@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 
 from benchmarks import limits, models
-from benchmarks.measuring import MB, Peak, seconds
+from benchmarks.measuring import Peak, seconds
 from holdfast import KeepLast, open_store
 from holdfast.keras import KerasState
 
@@ -27,11 +27,10 @@ def measure(
     """Holdfast and boto3, in this process, in turns."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=directory) as temporary:
         model = models.build(megabytes, blocks)
-        models.randomize(model)
         arrays, file = models.arrays(model), Path(temporary, "limit")
         limits.write(arrays, file)
         samples = defaultdict(list)
-        samples["state"] = [sum(array.nbytes for array in arrays) / MB]
+        samples["state"] = [models.megabytes_of(model)]
         del arrays
         store = open_store(f"s3://{bucket}/store", workspace=Path(temporary, "workspace"))
         state = KerasState(model, workspace=store.workspace)

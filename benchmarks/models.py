@@ -13,7 +13,7 @@ _BLOCKS = 62
 
 
 def build(megabytes: float, blocks: int = _BLOCKS) -> Any:
-    """A residual network whose weights with Adam's two slots are of about this size."""
+    """A residual network of about this size with Adam's two slots, and values of all of them."""
     keras.utils.set_random_seed(0)
     width = max(2, round((megabytes * MB / 12 / blocks) ** 0.5 - 1.5))
     inputs = outputs = keras.Input((width,))
@@ -24,6 +24,7 @@ def build(megabytes: float, blocks: int = _BLOCKS) -> Any:
     model = keras.Model(inputs, outputs)
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
+    _randomize(model)
     return model
 
 
@@ -51,7 +52,12 @@ def arrays(model: Any) -> list[np.ndarray]:
     return [np.asarray(variable.value) for variable in state(model)]
 
 
-def randomize(model: Any) -> None:
+def megabytes_of(model: Any) -> float:
+    """How large the state is."""
+    return sum(array.nbytes for array in arrays(model)) / MB
+
+
+def _randomize(model: Any) -> None:
     """Give every variable values that no compression and no page of zeros makes cheaper."""
     random = np.random.default_rng(1)
     for variable in state(model):

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import limits, models
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.measuring import MB, Peak, seconds
+from benchmarks.measuring import Peak, seconds
 
 
 def measure(
@@ -23,12 +23,11 @@ def measure(
     """All that is measured of one contestant, in this process."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=directory) as temporary:
         model = models.build(megabytes, blocks)
-        models.randomize(model)
         contestant = CONTESTANTS[name](model, Path(temporary, "place"))
         contestant.save(1)
         sums, arrays = models.sums(model), models.arrays(model)
         samples = defaultdict(list)
-        samples["state"] = [sum(array.nbytes for array in arrays) / MB]
+        samples["state"] = [models.megabytes_of(model)]
         file = Path(temporary, "limit")
         limits.write(arrays, file)
         del arrays

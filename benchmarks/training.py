@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import models
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.measuring import MB, seconds, settle_disk
+from benchmarks.measuring import seconds, settle_disk
 
 #: How much longer the steps take than the save beside them, so that all of it falls on them.
 _LONGER = 2.5
@@ -35,10 +35,9 @@ def measure(
     """All that is measured of one contestant, in this process."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=directory) as temporary:
         model, small = models.build(megabytes, blocks), models.small()
-        models.randomize(model)
         contestant = CONTESTANTS[name](model, Path(temporary, "place"))
         x = np.random.default_rng(0).random((64, 256), np.float32)
-        size = sum(array.nbytes for array in models.arrays(model)) / MB
+        size = models.megabytes_of(model)
 
         def train(steps: int) -> float:
             return seconds(lambda: [small.train_on_batch(x, x) for _ in range(steps)])

@@ -61,18 +61,18 @@ def in_order(into: Iterable[tuple[int, memoryview]], size: int) -> Sequence[tupl
     return ordered
 
 
-def fill(file: io.FileIO, memory: memoryview) -> None:
+def fill(file: io.FileIO, views: Sequence[memoryview]) -> None:
     """
-    Read until the memory is full.
+    Read until all memory is full, one piece after the other.
 
     Raises:
         EOFError: the file ends too early.
     """
-    while memory:
-        count = file.readinto(memory)
+    while views:
+        count = os.readv(file.fileno(), views)
         if not count:
             raise EOFError("the file ends too early")
-        memory = memory[count:]
+        views = _after(views, count)
 
 
 def read_hashed(file: io.FileIO, into: Iterable[tuple[int, memoryview]] = ()) -> str:
@@ -410,12 +410,7 @@ def _read_full(file: io.FileIO, batch: _Batch, lane: _Lane) -> None:
 
 def _read(file: io.FileIO, batch: _Batch, lane: _Lane) -> None:
     """Fill a batch from the file, and hand it on."""
-    views: Sequence[memoryview] = batch.views
-    while views:
-        count = os.readv(file.fileno(), views)
-        if not count:
-            raise EOFError("the file ends too early")
-        views = _after(views, count)
+    fill(file, batch.views)
     batch.hand_on(lane)
 
 

@@ -208,10 +208,11 @@ class Draft(Scratch):
         folders = {self.directory}
         for path, status in found:
             file = self.directory / path
-            if path not in self.hashes:
+            found_hash = self.hashes.get(path)
+            if found_hash is None:
                 disk.sync_file(file)
-            known = self.hashes.get(path)
-            yield File(path, status.st_size, known or hashing.hash_file(file))
+                found_hash = hashing.hash_file(file)
+            yield File(path, status.st_size, found_hash)
             folders.update(parent for parent in file.parents if parent.is_relative_to(self.root))
         for folder in sorted(folders):
             disk.sync_directory(folder)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
-from holdfast.keras import KerasState
+from holdfast.keras import KerasState, variables
+from holdfast.keras.variables import Described
 from tests.frameworks.runs import new_model, quiet, same, set_all, values
 
 
@@ -148,3 +149,8 @@ def test_what_keras_would_skip_is_an_error(kept: Path, model: Any, tmp_path: Pat
 
     with quiet(), pytest.raises(FormatError, match="Skipping variable loading for optimizer"):
         KerasState(model).restore(kept)
+
+
+def test_an_array_of_a_type_that_is_none_is_refused() -> None:
+    with pytest.raises(FormatError, match=r"cannot be read: .*float99"):
+        variables.most_bytes([Described("array 0", "float99", (2,))])

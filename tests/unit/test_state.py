@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import InvalidInputError, StorageError
+from holdfast.errors import FormatError, InvalidInputError, StorageError
 from holdfast.state import DirectoryContents, Files, ReadsContents, State
 
 
@@ -285,3 +285,12 @@ def test_what_a_directory_does_not_hold_is_not_read(kept, tmp_path):
 def test_a_directory_that_is_missing_is_an_error_of_storage(tmp_path):
     with pytest.raises(StorageError, match="cannot look into"):
         DirectoryContents(tmp_path / "missing")
+
+
+def test_a_file_that_is_larger_than_it_may_be_is_not_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    contents = DirectoryContents(tmp_path)
+
+    assert contents.read("file", at_most=5) == b"12345"
+    with pytest.raises(FormatError, match="file has 5 bytes, and may have 4"):
+        contents.read("file", at_most=4)

@@ -1,13 +1,12 @@
 """Keras's `.keras` file: an uncompressed zip around a weights file, written from front to back."""
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from keras.src.saving import saving_lib
 
 from holdfast.hashing import HashedFile
-from holdfast.keras import hdf5, values
+from holdfast.keras import hdf5
 from holdfast.keras.description import Description
 from holdfast.keras.hdf5 import Placed
 from holdfast.keras.recording import Record
@@ -36,7 +35,7 @@ def write(
     Returns:
         tuple[Placed, ...]: where each array lies in the file, as `hdf5.write`.
     """
-    size = sum(values.array(held).nbytes for held in record.held)
+    size = sum(array.nbytes for array in record.arrays)
     # It cannot be gone back in, so the zip has its checksums behind the contents.
     with zipfile.ZipFile(file, "w") as archive:  # type: ignore[call-overload]
         archive.writestr(saving_lib._METADATA_FILENAME, description.metadata)  # noqa: SLF001
@@ -49,10 +48,6 @@ def write(
                     weights.write(data[at : at + _BLOCK_BYTES])
 
             placed = hdf5.write(record, put, offset=file.size, scratch=scratch)
-        _write_assets(archive, record.assets)
+        for path, data in record.assets.items():
+            archive.writestr(path, data)
     return placed
-
-
-def _write_assets(archive: zipfile.ZipFile, assets: Mapping[str, bytes]) -> None:
-    for name, data in assets.items():
-        archive.writestr(name, data)

@@ -19,7 +19,6 @@ import numpy as np
 from keras.src.saving import saving_lib
 
 from holdfast import disk
-from holdfast.keras import values
 from holdfast.keras.recording import Record, array_path
 
 _PAGE_BYTES = 4096
@@ -93,7 +92,7 @@ def write(record: Record, put: Put, *, offset: int = 0, scratch: Path) -> tuple[
         if isinstance(piece, bytes):
             put(memoryview(piece))
         else:
-            put(_bytes(values.array(record.held[piece])))
+            put(_bytes(record.arrays[piece]))
     names = [
         (array_path(group.path, name), kind, shape)
         for group in groups
@@ -114,11 +113,11 @@ def replay(record: Record, store: saving_lib.H5IOStore) -> None:
         record (Record): what the model saves.
         store (H5IOStore): of Keras, open for writing; the caller closes it.
     """
-    held = iter(record.held)
+    arrays = iter(record.arrays)
     for entry in record.entries:
         group = store.make(entry.path, metadata=entry.metadata)
         for name in entry.sources:
-            group[name] = values.array(next(held))
+            group[name] = next(arrays)
 
 
 def _put_replayed(record: Record, put: Put, scratch: Path) -> None:
@@ -137,15 +136,13 @@ def _put_replayed(record: Record, put: Put, scratch: Path) -> None:
 
 
 def _groups(record: Record) -> tuple[_Group, ...]:
-    held = iter(record.held)
+    arrays = iter(record.arrays)
     return tuple(
         _Group(
             entry.path,
             None if entry.metadata is None else tuple(entry.metadata.items()),
             tuple(
-                (name, each.dtype, each.shape)
-                for name in entry.sources
-                for each in (values.array(next(held)),)
+                (name, each.dtype, each.shape) for name in entry.sources for each in (next(arrays),)
             ),
         )
         for entry in record.entries

@@ -115,8 +115,16 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
 
 
 def most_bytes(expected: Sequence[Described]) -> int:
-    """How many bytes the file of `write_arrays` has at the most."""
-    values = (np.dtype(each.dtype).itemsize * math.prod(each.shape) for each in expected)
+    """
+    How many bytes the file of `write_arrays` has at the most.
+
+    Raises:
+        FormatError: a description names no type.
+    """
+    try:
+        values = [np.dtype(each.dtype).itemsize * math.prod(each.shape) for each in expected]
+    except TypeError as error:
+        raise FormatError(f"an array cannot be read: {error}. Nothing was changed.") from error
     return sum(values) + _BESIDE_BYTES * (len(expected) + 1)
 
 
