@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import limits, models
 from benchmarks.contestants import CONTESTANTS, Contestant
-from benchmarks.measuring import MB, Peak, Samples, seconds, settle_disk, sync
+from benchmarks.measuring import Peak, Samples, seconds, settle_disk, sync
 
 #: Batches from one save to the next: the one that may have to copy, one more, and two ordinary.
 _EVERY = 4
@@ -30,10 +30,9 @@ def measure(
     """All that is measured of one contestant, in this process."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=directory) as temporary:
         model = models.build(megabytes, blocks)
-        models.randomize(model)
         contestant = CONTESTANTS[name](model, Path(temporary, "place"))
         samples = defaultdict(list)
-        samples["state"] = [sum(array.nbytes for array in models.arrays(model)) / MB]
+        samples["state"] = [models.megabytes_of(model)]
         _save_durably(contestant, samples, Path(temporary), repeats)
         _save_in_fit(contestant, samples, repeats)
         return samples
@@ -64,28 +63,30 @@ def _save_durably(contestant: Contestant, samples: Samples, directory: Path, rep
 
 
 def _save_in_fit(contestant: Contestant, samples: Samples, repeats: int) -> None:
+    """Save in `fit`: once for the time, once for the memory, whose measuring takes time itself."""
     model = contestant.model
     once = models.batches(model, 1)
     model.fit(once, once, batch_size=1, verbose=0)  # to be compiled
-    watch = _Watch(contestant, samples)
-    model.train_function = watch.around(model.train_function)
+    step = model.train_function
     x = models.batches(model, _EVERY * (repeats + 1) + 2)
-    callback = contestant.callback(_EVERY)
-    model.fit(x, x, batch_size=1, shuffle=False, verbose=0, callbacks=[callback])
-    for each in ("blocked", "next_step", "extra_training", "fit_copy"):
-        del samples[each][0]  # the first save does what is done only once
+    for watch in (_Times(contestant, samples), _Memory(contestant, samples)):
+        model.train_function = watch.around(step)
+        callback = contestant.callback(_EVERY)
+        model.fit(x, x, batch_size=1, shuffle=False, verbose=0, callbacks=[callback])
+        contestant.tidy()
 
 
 class _Watch:
-    """Measures each step of a fit, and what lies between two steps."""
+    """
+    Looks at each step of a fit.
+
+    The first save does what is done only once, and is left out.
+    """
 
     def __init__(self, contestant: Contestant, samples: Samples) -> None:
         self._contestant = contestant
         self._samples = samples
         self._batch = 0
-        self._steps: list[float] = []
-        self._gaps: list[float] = []
-        self._ended: float | None = None
 
     def around(self, step: Any) -> Any:
         """The step, measured."""
@@ -93,30 +94,61 @@ class _Watch:
         def measured(iterator: Any) -> Any:
             begun = time.perf_counter()
             logs = step(iterator)
-            self._note(begun, time.perf_counter())
+            turn, place = divmod(self._batch, _EVERY)
+            self.note(turn, place, begun, time.perf_counter())
             self._batch += 1
-            self._ended = time.perf_counter()
+            self.leave()
             return logs
 
         return measured
 
-    def _note(self, begun: float, ended: float) -> None:
-        turn, place = divmod(self._batch, _EVERY)
-        gap = 0 if self._ended is None else begun - self._ended
-        if place == 0 and turn:
+    def note(self, turn: int, place: int, begun: float, ended: float) -> None:
+        """Take what a step shows: its place in its turn is 0 right after a save."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """The step is over."""
+
+
+class _Times(_Watch):
+    """How long `fit` waits, and how much longer the next step takes."""
+
+    def __init__(self, contestant: Contestant, samples: Samples) -> None:
+        super().__init__(contestant, samples)
+        self._steps: list[float] = []
+        self._gaps: list[float] = []
+        self._ended = 0.0
+
+    def note(self, turn: int, place: int, begun: float, ended: float) -> None:
+        gap = begun - self._ended
+        if place == 0 and turn > 1:
             self._samples["blocked"].append(gap - statistics.median(self._gaps))
             self._samples["next_step"].append(ended - begun - statistics.median(self._steps))
-        elif place == 1:
+        elif place == 1 and turn:
             self._contestant.wait()
-            if turn:
-                self._samples["extra_training"].append(self._peak.most - self._ordinary)
-                copied, _ = limits.copy(models.arrays(self._contestant.model))
+            copied, _ = limits.copy(models.arrays(self._contestant.model))
+            if turn > 1:
                 self._samples["fit_copy"].append(copied)
             self._contestant.tidy()
-            self._peak = Peak()
         elif place > 1:
             self._steps.append(ended - begun)
         if place == _EVERY - 1:
             self._gaps.append(gap)
+
+    def leave(self) -> None:
+        self._ended = time.perf_counter()
+
+
+class _Memory(_Watch):
+    """How much more memory there is in use from a save to the end of the step after the next."""
+
+    def note(self, turn: int, place: int, begun: float, ended: float) -> None:  # noqa: ARG002
+        if place == 1:
+            self._contestant.wait()
+            if turn > 1:
+                self._samples["extra_training"].append(self._peak.most - self._ordinary)
+            self._contestant.tidy()
+            self._peak = Peak()
+        if place == _EVERY - 1:
             self._ordinary = self._peak.most
             self._peak.restart()

@@ -28,7 +28,7 @@ from holdfast.errors import (
     SupersededError,
 )
 from holdfast.staging import Draft
-from holdfast.state import Snapshot, State, write_state
+from holdfast.state import BorrowingSnapshot, Snapshot, State, write_state
 from holdfast.store import CheckpointStore, Metadata, Metrics
 
 #: Seconds that an interpreter's exit waits for what is pending; what is left stays a draft.
@@ -149,6 +149,8 @@ class Saver:
             draft = self.store.draft(step=step, metrics=metrics, metadata=metadata)
             try:
                 snapshot = state.snapshot() if isinstance(state, State) else None
+                if isinstance(snapshot, BorrowingSnapshot):
+                    snapshot.detach()
                 if snapshot is None:
                     draft.hashes.update(write_state(state, draft.directory))
             except BaseException:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from holdfast import disk, hashing
-from holdfast.errors import InvalidInputError
+from holdfast.errors import FormatError, InvalidInputError
 
 
 class Snapshot(Protocol):
@@ -27,6 +27,19 @@ class Snapshot(Protocol):
             Mapping[str, str] | None: by path, the hashes of files that are durable and were hashed
                 as they were written, as `holdfast.hashing.HashedFile` does. The store syncs and
                 hashes the others.
+        """
+
+
+@runtime_checkable
+class BorrowingSnapshot(Snapshot, Protocol):
+    """A snapshot over memory that its owners copy before they change it."""
+
+    def detach(self) -> None:
+        """
+        Copy what is borrowed, so that the owners need not.
+
+        Called once, right after the snapshot was taken, and only where they go on while it is
+        written: else nothing has to be copied.
         """
 
 
@@ -81,7 +94,7 @@ class Contents(Protocol):
 
         Raises:
             FileNotFoundError: the checkpoint has no such file.
-            ValueError: it is larger; nothing of it was read.
+            FormatError: it is larger; nothing of it was read.
         """
 
     def read_into(self, path: str, into: Sequence[tuple[int, memoryview]]) -> None:
@@ -158,7 +171,7 @@ class DirectoryContents:
         with disk.disk_errors("read", place), place.open("rb", buffering=0) as file:
             for start, memory in hashing.in_order(into, self._sizes[path]):
                 file.seek(start)
-                hashing.fill(file, memory)
+                hashing.fill(file, [memory])
 
 
 def check_held(path: str, paths: Container[str]) -> None:
@@ -177,10 +190,13 @@ def check_size(path: str, size: int, at_most: int | None) -> None:
     Refuse a file that is larger than it may be.
 
     Raises:
-        ValueError: it is.
+        FormatError: it is.
     """
     if at_most is not None and size > at_most:
-        raise ValueError(f"{path} has {size:,} bytes, and may have {at_most:,}")
+        raise FormatError(
+            f"{path} has {size:,} bytes, and may have {at_most:,}. Nothing was loaded. Restore "
+            "another checkpoint."
+        )
 
 
 class Files:

@@ -1,6 +1,8 @@
 """A snapshot shows the moment at which it was taken, whatever is done before it is written."""
 
+import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,10 @@ WORDS = _RANDOM.integers(0, 8, (12, 2))
 NUMBERS = _RANDOM.random((12, 4), dtype=np.float32)
 Y = _RANDOM.random((12, 1), dtype=np.float32)
 
-Moment = tuple[list[Any], list[Any]]
+Moment = tuple[tuple[values.Held, ...], list[Any]]
+
+#: What follows on a snapshot, in turns: it is written at once, or while training goes on.
+WAYS_ON = itertools.cycle(("at once", "copied", "beside"))
 
 
 def new_words() -> Any:
@@ -39,14 +44,18 @@ def taken(model: Any) -> Moment:
     variables = [*model.variables, *model.optimizer.variables]
     record = recording.record(model, with_assets=False)
     sources = [source for entry in record.entries for source in entry.sources.values()]
-    held = [*record.held, *values.hold(variables)]
-    return held, [np.array(each.numpy()) for each in [*sources, *variables]]
+    moment = (record.held, values.Held(variables))
+    copies = [np.array(each.numpy()) for each in [*sources, *variables]]
+    if (way_on := next(WAYS_ON)) != "at once":
+        for held in moment:
+            held.detach(beside=way_on == "beside")
+    return moment, copies
 
 
 def shown(moment: Moment) -> bool:
     """Whether what is held is still what was copied."""
-    held, copies = moment
-    return same([values.array(each) for each in held], copies)
+    moments, copies = moment
+    return same([array for held in moments for array in held.arrays], copies)
 
 
 def differ(one: Moment, other: Moment) -> bool:
@@ -182,11 +191,67 @@ def test_no_change_of_a_variable_shows() -> None:
     variable = keras.Variable(np.ones((4, 2), np.float32))
 
     for number, change in enumerate(changes(variable)):
-        held, copy = values.hold([variable]), variable.numpy().tobytes()
+        held, copy = values.Held([variable]), variable.numpy().tobytes()
         change()
 
-        assert values.array(held[0]).tobytes() == copy, number
+        assert held.arrays[0].tobytes() == copy, number
         assert variable.numpy().tobytes() != copy, number
+
+
+def place_of(variable: Any) -> int:
+    """Where a variable's value lies."""
+    return int(values.Held([variable]).arrays[0].ctypes.data)
+
+
+def test_a_step_changes_in_place_what_was_copied_for_a_snapshot() -> None:
+    copied, borrowed = (keras.Variable(np.ones((16, 16), np.float32)) for _ in range(2))
+    places = [place_of(variable) for variable in (copied, borrowed)]
+    snapshots = values.Held([copied]), values.Held([borrowed])
+    snapshots[0].detach(beside=False)
+
+    for variable in (copied, borrowed):
+        variable._value.assign_add(np.ones((16, 16)))
+
+    assert (place_of(copied), place_of(borrowed) == places[1]) == (places[0], False)
+    for held in snapshots:
+        assert np.array_equal(held.arrays[0], np.ones((16, 16)))
+
+
+def test_what_changes_while_it_is_copied_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = [keras.Variable(np.full((4, 4), number, np.float32)) for number in range(4)]
+    held, copy = values.Held(variables), np.copyto
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> None:
+        begun.set()
+        go_on.wait(60)
+        copy(*given)
+
+    monkeypatch.setattr(np, "copyto", slow)
+    held.detach(beside=True)
+    begun.wait(60)
+    for variable in variables:
+        variable.assign(np.full((4, 4), -1))
+    go_on.set()
+
+    assert [float(array[0, 0]) for array in held.arrays] == [0, 1, 2, 3]
+
+
+def test_where_there_is_no_memory_for_copies_they_are_left_to_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable = keras.Variable(np.ones((4, 4), np.float32))
+
+    def none(_: object) -> Any:
+        raise MemoryError("on purpose")
+
+    held = values.Held([variable])
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "rooms", none)
+        held.detach(beside=False)
+    variable.assign(np.zeros((4, 4)))
+
+    assert np.array_equal(held.arrays[0], np.ones((4, 4)))
 
 
 def test_what_a_variable_held_lives_as_long_as_its_snapshot(tmp_path: Path) -> None:

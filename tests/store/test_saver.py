@@ -385,6 +385,29 @@ def test_a_failure_that_was_made_up_for_is_none_at_the_end(store, place, backend
     assert steps(backend) == [1]
 
 
+def test_what_is_borrowed_is_copied_only_where_training_goes_on(store):
+    class Borrowed(Frozen):
+        detached = 0
+
+        def detach(self):
+            self.detached += 1
+
+    class Lending(Counter):
+        taken = ()
+
+        def snapshot(self):
+            self.taken += (Borrowed(self.number, self.threads),)
+            return self.taken[-1]
+
+    state = Lending(1)
+    with Saver(store) as saver:
+        store.save(state, step=1)
+        saver.save(state, step=2)
+        assert [each.detached for each in state.taken] == [0, 1]
+
+    assert [each.detached for each in state.taken] == [0, 1]
+
+
 def test_what_is_kept_is_sent_at_the_end_though_the_last_state_could_not_be_written(
     store, place, backend
 ):

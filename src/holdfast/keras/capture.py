@@ -94,6 +94,7 @@ class KerasState:
             take(self.model, self.file, self._max_shard_size, self._workspace),
             Part.of(self.model, self.file, self.position, self.run),
             self._architectures(),
+            is_compiled=bool(self.model.jit_compile),
         )
 
     def restore(self, directory: Path) -> None:
@@ -137,12 +138,23 @@ class KerasSnapshot:
         file (ModelFile): its file.
         part (Part): what goes into `training/`.
         texts (Mapping[str, str]): further files, by name.
+        is_compiled (bool): XLA compiles its training steps. Then it is decided before a step what
+            has to be copied in it, else where a variable changes.
     """
 
-    def __init__(self, file: ModelFile, part: Part, texts: Mapping[str, str]) -> None:
+    def __init__(
+        self, file: ModelFile, part: Part, texts: Mapping[str, str], *, is_compiled: bool
+    ) -> None:
         self._file = file
         self._part = part
         self._texts = texts
+        self._is_compiled = is_compiled
+
+    def detach(self) -> None:
+        """Copy the values at once, or beside the next step where that is early enough."""
+        beside = not self._is_compiled
+        self._file.detach(beside=beside)
+        self._part.detach(beside=beside)
 
     def write_to(self, directory: Path) -> Mapping[str, str]:
         """Write the files, hashed in the same pass."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast import record
 from holdfast.errors import InvalidInputError
-from holdfast.keras import values
+from holdfast.keras.values import Held
 
 #: The key that marks an object of ours among the JSON objects that stand for themselves.
 _MARK = "~"
@@ -83,7 +83,7 @@ def unpack(json: Any, arrays: Sequence[Array]) -> Any:
 
 def _packed(value: Any, what: str, arrays: list[Array]) -> Any:
     if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
-        value = values.array(values.hold([value])[0])
+        value = Held([value]).arrays[0]
     # NumPy's float64 is a float as well, and comes back as what it was.
     if isinstance(value, np.generic | np.ndarray) and not value.dtype.hasobject:
         arrays.append(np.asarray(value))

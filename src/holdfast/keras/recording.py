@@ -1,5 +1,6 @@
 """Keras's own way through a model when it saves, with what each part of it would save."""
 
+import functools
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.saving import saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 
-from holdfast.keras import values
+from holdfast.keras.values import Array, Held
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,18 @@ class Record:
 
     Attributes:
         entries (tuple[Entry, ...]): in the order in which Keras writes them.
-        held (tuple[Any, ...]): the values of all their sources, in order, as `values.array` takes.
+        held (Held): the values of all their sources, in order.
         assets (Mapping[str, bytes]): the files beside the arrays, such as vocabularies.
     """
 
     entries: tuple[Entry, ...]
-    held: tuple[Any, ...]
+    held: Held
     assets: Mapping[str, bytes]
+
+    @functools.cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """What is held, as arrays that are not to be changed."""
+        return self.held.arrays
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def record(model: Any, *, with_assets: bool) -> Record:
     walk = _walk(model)
     entries = tuple(_entry(visit) for visit in walk.arrays)
     sources = [source for entry in entries for source in entry.sources.values()]
-    return Record(entries, tuple(values.hold(sources)), _assets(walk) if with_assets else {})
+    return Record(entries, Held(sources), _assets(walk) if with_assets else {})
 
 
 def variables(model: Any) -> dict[str, Any] | None:

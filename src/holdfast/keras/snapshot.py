@@ -44,6 +44,9 @@ class ModelFile(Protocol):
     def write_to(self, directory: Path) -> Outcome:
         """Write it, once."""
 
+    def detach(self, *, beside: bool) -> None:
+        """Copy what it is written from, as `values.Held.detach`."""
+
 
 def take(model: Any, name: str, max_shard_size: float, workspace: Workspace | None) -> ModelFile:
     """
@@ -71,7 +74,7 @@ def take(model: Any, name: str, max_shard_size: float, workspace: Workspace | No
         own = "save" if kind is formats.KERAS else "save_weights"
         try:
             if getattr(getattr(model, own), "__func__", None) is getattr(keras.Model, own):
-                return _record(model, name, max_shard_size)
+                return _record(model, name, kind, max_shard_size)
             why = f"{type(model).__name__} has a {own}() of its own"
         except Exception as error:  # noqa: BLE001 - Keras itself tells what is wrong, if it is
             why = repr(error)
@@ -79,8 +82,7 @@ def take(model: Any, name: str, max_shard_size: float, workspace: Workspace | No
     return Written(model, name, max_shard_size, workspace)
 
 
-def _record(model: Any, name: str, max_shard_size: float) -> ModelFile:
-    kind = formats.format_of(name)
+def _record(model: Any, name: str, kind: formats.Format, max_shard_size: float) -> ModelFile:
     record = recording.record(model, with_assets=kind is formats.KERAS)
     if kind is formats.SHARDED:
         return RecordedShards(name, record, shards.size_for(model, max_shard_size))
@@ -94,6 +96,10 @@ class Recorded:
         self._name = name
         self._record = record
         self._description = description
+
+    def detach(self, *, beside: bool) -> None:
+        """As `ModelFile.detach`."""
+        self._record.held.detach(beside=beside)
 
     def write_to(self, directory: Path) -> Outcome:
         """Write and hash the file."""
@@ -112,6 +118,10 @@ class RecordedShards:
         self._name = name
         self._record = record
         self._max_shard_size = max_shard_size
+
+    def detach(self, *, beside: bool) -> None:
+        """As `ModelFile.detach`."""
+        self._record.held.detach(beside=beside)
 
     def write_to(self, directory: Path) -> Outcome:
         """Write the index and the shards."""
@@ -143,6 +153,9 @@ class Written:
             raise
         # What gives way to a newer one is never written: its files go with it.
         self._discard = weakref.finalize(self, self._place.discard)
+
+    def detach(self, *, beside: bool) -> None:
+        """Nothing to do: it is written."""
 
     def write_to(self, directory: Path) -> Outcome:
         """Move the files."""

@@ -12,11 +12,12 @@ import numpy as np
 
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
 from holdfast.hashing import HashedFile
-from holdfast.keras import formats, packing, placing, randomness, values, variables
+from holdfast.keras import formats, packing, placing, randomness, variables
 from holdfast.keras.hdf5 import Placed
 from holdfast.keras.progress import Position
 from holdfast.keras.run import Run
 from holdfast.keras.training_state import PATH, TrainingState, decode, encode
+from holdfast.keras.values import Held
 from holdfast.keras.variables import Described, describe, difference
 from holdfast.state import Contents
 
@@ -48,16 +49,16 @@ class Part:
         variables (tuple[Sequence[keras.Variable], Sequence[keras.Variable]]): the model's weights
             and its optimizer's variables, of which only the descriptions count.
         arrays (tuple[numpy.ndarray, ...]): those that the state speaks of.
-        altered (tuple[Any, ...]): the weights that Keras writes otherwise than they are, held.
-        optimizer (tuple[Any, ...] | None): the optimizer's variables, held, where the format of the
-            model's file does not bring them back.
+        altered (Held): the weights that Keras writes otherwise than they are.
+        optimizer (Held | None): the optimizer's variables, where the format of the model's file
+            does not bring them back.
     """
 
     state: TrainingState
     variables: tuple[Sequence[Any], Sequence[Any]]
     arrays: tuple[packing.Array, ...]
-    altered: tuple[Any, ...]
-    optimizer: tuple[Any, ...] | None
+    altered: Held
+    optimizer: Held | None
 
     @classmethod
     def of(cls, model: Any, file: str, position: Position, run: Run | None) -> Self:
@@ -83,9 +84,15 @@ class Part:
             state=state,
             variables=(weights, optimizer),
             arrays=packed.arrays,
-            altered=tuple(values.hold([weights[number] for number in state.altered])),
-            optimizer=tuple(values.hold(optimizer)) if is_left_out and optimizer else None,
+            altered=Held([weights[number] for number in state.altered]),
+            optimizer=Held(optimizer) if is_left_out and optimizer else None,
         )
+
+    def detach(self, *, beside: bool) -> None:
+        """Copy what it is written from, as `values.Held.detach`."""
+        self.altered.detach(beside=beside)
+        if self.optimizer is not None:
+            self.optimizer.detach(beside=beside)
 
     def write_to(self, directory: Path, placed: Sequence[Placed]) -> dict[str, str]:
         """
@@ -106,11 +113,10 @@ class Part:
         with HashedFile(directory / PATH) as file:
             file.write(encode(self.state.described(*self.variables, placed)))
         variables.write_arrays(part / _ARRAYS, self.arrays)
-        if self.altered:
-            variables.write_arrays(part / _ALTERED, [values.array(each) for each in self.altered])
+        if altered := self.altered.arrays:
+            variables.write_arrays(part / _ALTERED, altered)
         if self.optimizer is not None:
-            held = [values.array(each) for each in self.optimizer]
-            variables.write_arrays(part / OPTIMIZER, held)
+            variables.write_arrays(part / OPTIMIZER, self.optimizer.arrays)
         return {PATH: file.hash}
 
 
@@ -124,12 +130,6 @@ def read(contents: Contents) -> TrainingState:
     """
     try:
         return decode(contents.read(PATH, at_most=_MAX_BYTES))
-    except InvalidInputError:
-        raise  # it is a ValueError, too
-    except ValueError as error:
-        raise FormatError(
-            f"{error}. The model is unchanged. Restore another checkpoint."
-        ) from error
     except FileNotFoundError as error:
         held = ", ".join(contents.paths()) or "nothing"
         raise InvalidInputError(
@@ -221,12 +221,6 @@ def read_arrays(
     try:
         data = contents.read(path, at_most=variables.most_bytes(expected))
         return list(variables.read_arrays(io.BytesIO(data), name, expected))
-    except InvalidInputError:
-        raise  # it is a ValueError, too
-    except ValueError as error:
-        raise FormatError(
-            f"{error}. The model is unchanged. Restore another checkpoint."
-        ) from error
     except FileNotFoundError as error:
         raise FormatError(
             f"the checkpoint holds no {path}. The model is unchanged. Restore another checkpoint."

@@ -1,7 +1,9 @@
 """The values of variables, held and handed over without copying them where the framework can."""
 
+import contextlib
 import importlib
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -19,9 +21,9 @@ _SHARED_BYTES = 16 * 1024 * 1024
 Array = np.ndarray[Any, Any]
 
 
-def hold(values: Sequence[Any]) -> list[Any]:
+class Held:
     """
-    Take values so that later training steps do not show in them.
+    Values as they were at one moment: later training steps do not show in them.
 
     On TensorFlow a variable's memory is held, and the next step that changes the variable copies
     it first. What lies on another device is copied to the host. JAX's arrays never change; an array
@@ -29,27 +31,51 @@ def hold(values: Sequence[Any]) -> list[Any]:
 
     Parameters:
         values (Sequence[Any]): Keras variables, tensors, arrays or numbers.
-
-    Returns:
-        list[Any]: what `array` takes, in the same order.
     """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        held: list[Any] = _tensorflow().hold(values)
-        return held
-    # Of what is neither a variable nor a tensor nobody knows who else changes it.
-    return [
-        np.asarray(value.value)
-        if backend == "jax" and isinstance(value, keras.Variable)
-        else np.array(keras.ops.convert_to_numpy(value))
-        for value in values
-    ]
 
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = _hold(values)
+        self._copying: threading.Thread | None = None
 
-def array(held: Any) -> Array:
-    """What is held as an array, which is not to be changed."""
-    # TensorFlow gives no array for a single bfloat16 or float8, unless it is asked for its copy.
-    return np.asarray(held if np.ndim(held) or isinstance(held, np.ndarray) else held.numpy())
+    def detach(self, *, beside: bool) -> None:
+        """
+        Copy them, so that training need not.
+
+        A training step pays for every small page of the memory that TensorFlow gets for its copies,
+        which takes several times as long as the copying.
+
+        Parameters:
+            beside (bool): in a thread of its own. Each value is let go of as soon as it is copied,
+                so a step copies no more than what is left where it comes to it.
+        """
+        if beside and self._values:
+            copying = threading.Thread(target=self._copy, name="holdfast copying", daemon=True)
+            with contextlib.suppress(RuntimeError):  # while the interpreter ends no thread starts
+                copying.start()
+                self._copying = copying
+                return
+        self._copy()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The values, in their order, not to be changed; waits until none is being copied."""
+        if self._copying is not None:
+            self._copying.join()
+        return tuple(_array(each) for each in self._values)
+
+    def _copy(self) -> None:
+        borrowed = [
+            number
+            for number, value in enumerate(self._values)
+            if not isinstance(value, np.ndarray) and not _array(value).dtype.hasobject
+        ]
+        views = [_array(self._values[number]) for number in borrowed]
+        kinds = [(view.shape, view.dtype) for view in views]
+        del views
+        with contextlib.suppress(MemoryError):  # then the step has to copy what is left
+            for number, room in zip(borrowed, rooms(kinds), strict=True):
+                np.copyto(room, _array(self._values[number]))
+                self._values[number] = room
 
 
 def rooms(kinds: Iterable[tuple[Sequence[int], Any]]) -> list[Array]:
@@ -89,6 +115,26 @@ def assign(variables: Sequence[Any], arrays: Sequence[Array]) -> None:
         return
     for variable, value in zip(variables, arrays, strict=True):
         variable.assign(value)
+
+
+def _hold(values: Sequence[Any]) -> list[Any]:
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        held: list[Any] = _tensorflow().hold(values)
+        return held
+    # Of what is neither a variable nor a tensor nobody knows who else changes it.
+    return [
+        np.asarray(value.value)
+        if backend == "jax" and isinstance(value, keras.Variable)
+        else np.array(keras.ops.convert_to_numpy(value))
+        for value in values
+    ]
+
+
+def _array(held: Any) -> Array:
+    """What is held as an array, which is not to be changed."""
+    # TensorFlow gives no array for a single bfloat16 or float8, unless it is asked for its copy.
+    return np.asarray(held if np.ndim(held) or isinstance(held, np.ndarray) else held.numpy())
 
 
 def _tensorflow() -> ModuleType:

@@ -11,7 +11,7 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 
 def hold(values: Sequence[Any]) -> list[Any]:
-    """As `holdfast.keras.values.hold`."""
+    """Hold values, as `holdfast.keras.values.Held`."""
     held: list[Any] = [None] * len(values)
     plain = [number for number, value in enumerate(values) if _is_plain(value)]
     tensors = _read([values[number]._value for number in plain])  # noqa: SLF001
