@@ -234,7 +234,8 @@ class Lock:
     """
 
     _held: dict[tuple[int, Path], int] = {}  # noqa: RUF012 - one table per process, on purpose
-    _guard = threading.Lock()
+    #: Reentrant, since a finalizer may let go of a lock while its thread takes another one.
+    _guard = threading.RLock()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -242,7 +243,7 @@ class Lock:
     @classmethod
     def after_fork(cls) -> None:
         """A thread of the parent may have held the guard; the child has no such thread."""
-        cls._guard = threading.Lock()
+        cls._guard = threading.RLock()
 
     @classmethod
     def take(cls, path: Path, *, make: bool = True) -> Self | None:

@@ -546,6 +546,25 @@ def test_of_many_threads_one_takes_the_lock(path):
     locks[0].release()
 
 
+def test_a_lock_may_be_let_go_of_while_its_thread_takes_another(path, monkeypatch):
+    """As by a finalizer, which Python may run at any moment."""
+    first, real = Lock.take(path), os.open
+
+    def opened(*given):
+        first.release()
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        second = Lock.take(path.with_name("other"))
+
+    assert second
+    again = Lock.take(path)
+    assert again
+    for lock in (second, again):
+        lock.release()
+
+
 def test_another_process_is_refused_until_the_lock_is_let_go(path):
     lock = Lock.take(path)
 
