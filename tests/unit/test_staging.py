@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import disk, manifest
+from holdfast import disk, hashing, manifest
 from holdfast.checkpoint import CheckpointId
 from holdfast.errors import CheckpointWarning, InvalidInputError, StorageError
 from holdfast.staging import Workspace, first_session, workspace_for
@@ -431,3 +431,76 @@ def test_a_local_store_has_its_workspace_inside(tmp_path):
     assert workspace_for(f"file://{tmp_path}", None).path == own
     given_up(workspace_for(f"file://{tmp_path}", own))
     assert len(found(workspace_for(f"file://{tmp_path}", None))) == 1
+
+
+# A power cut, of which nothing can be seen but the order of the calls.
+
+
+def watched(monkeypatch, root):
+    """The syncs from now on, and the names that came by a rename or went; beside this directory."""
+    happened = []
+
+    def watch(call, what, named):
+        real = getattr(os, call)
+
+        def act(*given, **at):
+            real(*given, **at)
+            happened.append(f"{what} {os.path.relpath(named(*given), root)}")
+
+        monkeypatch.setattr(os, call, act)
+
+    watch("fsync", "sync", lambda file: Path(f"/proc/self/fd/{file}").readlink())
+    watch("rename", "named", lambda _, target: target)
+    watch("unlink", "gone", lambda path: root / path)
+    return happened
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux to watch the calls")
+class TestPowerCut:
+    def test_a_new_workspace_survives_it(self, workspace, monkeypatch):
+        happened = watched(monkeypatch, workspace.path)
+
+        workspace.scratch().discard()
+
+        assert happened[0] == "sync .."
+
+    def test_a_seal_comes_after_what_it_vouches_for_and_survives_it(self, workspace, monkeypatch):
+        draft = begun(workspace)
+        (draft.directory / "deep").mkdir()
+        (draft.directory / "deep" / "file").write_text("x")
+        happened = watched(monkeypatch, draft.root)
+
+        sealed(draft)
+
+        at = happened.index("named seal.json")
+        below = {f"sync files/{name}" for name in ("model", "deep", "deep/file")}
+        assert {*happened[:at]} == {"sync .", "sync files", *below, "sync ~seal"}
+        assert {*happened[at + 1 :]} == {"sync .", "sync .."}
+
+    def test_what_is_hashed_as_it_is_written_is_not_synced_again(self, workspace, monkeypatch):
+        draft = begun(workspace)
+        draft.hashes["model"] = hashing.hash_file(draft.directory / "model")
+        happened = watched(monkeypatch, draft.root)
+
+        sealed(draft)
+
+        assert "sync files/model" not in happened
+
+    def test_the_note_of_an_attempt_survives_it(self, workspace, monkeypatch):
+        draft = begun(workspace)
+        happened = watched(monkeypatch, draft.root)
+
+        draft.assign(b"manifest")
+
+        assert happened == ["sync ~manifest", "named manifest.json", "sync ."]
+
+    def test_a_discarded_draft_has_lost_its_seal_for_good_before_its_files_go(
+        self, workspace, monkeypatch
+    ):
+        draft = begun(workspace)
+        sealed(draft)
+        happened = watched(monkeypatch, draft.root)
+
+        draft.discard()
+
+        assert happened[:3] == ["gone seal.json", "sync .", "gone model"]

@@ -132,8 +132,13 @@ class LocalBackend:
 
     def delete(self, *keys: str) -> None:
         """Remove objects, and the directories that they leave empty; a missing key is fine."""
-        for key in keys:
-            self._delete(key)
+        left: set[Path] = set()
+        try:
+            for key in keys:
+                left.add(self._take_away(key))
+        finally:  # what is gone before one that fails is gone for good too
+            with disk.disk_errors("delete from", self.root):
+                self._sync(*left)
 
     def _place(self, key: str) -> Path:
         """Where a key lies; refuses what could lead outside the root."""
@@ -153,7 +158,8 @@ class LocalBackend:
                     )
         return self.root / key
 
-    def _delete(self, key: str) -> None:
+    def _take_away(self, key: str) -> Path:
+        """Remove a name, and the directories that it leaves empty; where a name went last."""
         place = self._place(key)
         top = self.root / key.partition("/")[0]
         with disk.disk_errors("delete", place):
@@ -168,7 +174,7 @@ class LocalBackend:
                 except OSError:
                     break  # something else lies there, or we may not
                 directory = directory.parent
-            self._sync(directory)
+            return directory
 
     def _look(self) -> None:
         """Make sure that the root is on the disk where it was first seen, if it was seen yet."""
@@ -230,22 +236,25 @@ class LocalBackend:
                     raise
             else:
                 break
-        self._sync(target.parent)
+        self._sync(target.parent, self.root)
         self._look()  # had the disk gone in between, this would lie where it was mounted
         return done
 
     def _ways(self) -> Sequence[naming.Way]:
         return naming.ways(on_drive=self._on_drive)
 
-    def _sync(self, directory: Path) -> None:
+    def _sync(self, *directories: Path) -> None:
         """
-        Make the names in a directory durable, and its own, up to the root.
+        Make the names in directories durable, and their own, up to one right below the root.
 
-        Its own too, since another process may have made it and not have come to sync it.
+        Their own too, since another process may have made or removed one and not have come to sync
+        that. What lies right below the root is made and never removed: if its name is lost, so is
+        what was deleted there, and only who puts something has to sync the root.
         """
-        for place in (directory, *directory.parents):
-            if not place.is_relative_to(self.root):
-                break
+        places = {*directories}
+        for directory in directories:
+            places |= {above for above in directory.parents if self.root in above.parents}
+        for place in sorted(places, reverse=True):
             # Deleted since, or never there.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 disk.sync_directory(place)
