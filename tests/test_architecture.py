@@ -27,6 +27,7 @@ HEAVY = [
     *("click", "fsspec", "h5py", "keras", "numpy", "pytest", "tensorflow", "torch", "jax"),
     *("aiohttp", "boto3", "botocore", "gcsfs", "google", "paramiko", "requests", "s3fs"),
     *("asyncio", "email", "http", "multiprocessing", "socket", "ssl", "subprocess"),
+    *("ctypes", "platform"),
 ]
 MODULES = sorted(
     path.relative_to(SOURCE)

@@ -20,8 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Words in a metric's name that tell its direction; the last one decides, as in `dice_loss`.
 #: Those of `keras.metrics` agree with Keras 3.15; the others are usual in scikit-learn and XGBoost.
-_DIRECTIONS = re.compile(
-    r"""(?<![a-z0-9])(?:
+#: Compiled by its first use: that takes some milliseconds, which no import has to wait for.
+_DIRECTIONS = r"""(?<![a-z0-9])(?:
     (?P<min> [a-z]*loss(?:es)? | [a-z]*errors? | err | n?rmse | mae | mse | s?mape | r?msle | nll
       | perplexity | ppl | cross_?entropy | divergence | hinge | huber | log_?cosh | poisson
       | brier | wer | cer | fid | bpb | bpc )
@@ -29,9 +29,7 @@ _DIRECTIONS = re.compile(
       | sensitivity | specificity | f\d | f_?beta | f_?measure | f_?score | r2 | r_?squared
       | m?io_?u | dice | jaccard | m_?ap | ndcg | mrr | bleu | rouge | psnr | ssim | kappa | mcc
       | correlation | similarity | likelihood | elbo | rewards? | returns? )
-    )(?![a-z])""",
-    re.VERBOSE,
-)
+    )(?![a-z])"""
 
 #: scikit-learn's `neg_mean_squared_error` is a gain, a `negative_log_likelihood` is a loss.
 _TURNED = re.compile(r"(?<![a-z])neg(?:ative)?(?![a-z])")
@@ -292,7 +290,7 @@ def direction(metric: str, mode: Mode = "auto") -> Literal["min", "max"]:
     if mode != "auto":
         raise InvalidInputError(f"mode is 'min', 'max' or 'auto', not {mode!r}.")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
-    told = [match.lastgroup for match in _DIRECTIONS.finditer(words)]
+    told = [match.lastgroup for match in re.finditer(_DIRECTIONS, words, re.VERBOSE)]
     if not told or _TURNED.search(words):
         raise InvalidInputError(
             f"whether a lower or a higher {metric!r} is better cannot be told from its name. "

@@ -1,7 +1,6 @@
 """Who saves, and where in the order of training: a process's logical clock."""
 
 import os
-import platform
 import re
 import secrets
 import threading
@@ -125,5 +124,5 @@ os.register_at_fork(after_in_child=Writer.after_fork)
 
 
 def _name() -> str:
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())[:64] or "host"
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:64] or "host"
     return f"{host}:{os.getpid()}:{secrets.token_hex(8)}"

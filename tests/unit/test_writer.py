@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_a_writer_has_a_name_that_no_other_has():
     ("host", "written"), [("a_b c/d", "a-b-c-d"), ("", "host"), ("x" * 100, "x" * 64), ("ä", "-")]
 )
 def test_a_host_of_any_name_makes_a_portable_one(monkeypatch, host, written):
-    monkeypatch.setattr(module.platform, "node", lambda: host)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=host))
 
     assert Writer().name.partition(":")[0] == written
 

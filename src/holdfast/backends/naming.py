@@ -1,6 +1,5 @@
 """How a file gets a name that nobody else has, on mounts that can more and that can less."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -78,6 +77,8 @@ def link(temporary: Path, target: Path) -> None:
 
 def rename(temporary: Path, target: Path) -> None:
     """Rename it by the call that refuses a taken name."""
+    import ctypes  # noqa: PLC0415 - few disks need it, and every import of Holdfast would pay
+
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:  # another system, or a C library before glibc 2.28
