@@ -68,6 +68,16 @@ def test_no_change_of_a_variable_shows() -> None:
     assert np.array_equal(held.arrays[0], np.ones((16, 16)))
 
 
+def test_what_is_copied_is_nobody_elses() -> None:
+    variable = keras.Variable(np.ones((16, 16), np.float32))
+    held = values.Held([variable])
+
+    held.detach(beside=False)
+
+    assert held.arrays[0].flags.writeable
+    assert np.array_equal(held.arrays[0], np.ones((16, 16)))
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_a_training_goes_on_from_what_was_placed_as_from_what_keras_loads(
     suffix: str, tmp_path: Path

@@ -34,6 +34,7 @@ class Held:
     """
 
     def __init__(self, values: Sequence[Any]) -> None:
+        self._sources = values
         self._values = _hold(values)
         self._copying: threading.Thread | None = None
 
@@ -41,8 +42,8 @@ class Held:
         """
         Copy them, so that training need not.
 
-        A training step pays for every small page of the memory that TensorFlow gets for its copies,
-        which takes several times as long as the copying.
+        A step of TensorFlow copies what is held, and one of JAX takes new memory in its place. Both
+        pay for every small page of that memory, which takes several times as long as a copy.
 
         Parameters:
             beside (bool): in a thread of its own. Each value is let go of as soon as it is copied,
@@ -66,8 +67,8 @@ class Held:
     def _copy(self) -> None:
         borrowed = [
             number
-            for number, value in enumerate(self._values)
-            if not isinstance(value, np.ndarray) and not _array(value).dtype.hasobject
+            for number, (source, held) in enumerate(zip(self._sources, self._values, strict=True))
+            if _is_borrowed(source, held)
         ]
         views = [_array(self._values[number]) for number in borrowed]
         kinds = [(view.shape, view.dtype) for view in views]
@@ -135,6 +136,15 @@ def _array(held: Any) -> Array:
     """What is held as an array, which is not to be changed."""
     # TensorFlow gives no array for a single bfloat16 or float8, unless it is asked for its copy.
     return np.asarray(held if np.ndim(held) or isinstance(held, np.ndarray) else held.numpy())
+
+
+def _is_borrowed(source: Any, held: Any) -> bool:
+    """Whether what is held is memory of the framework, which a step could use."""
+    if not isinstance(held, np.ndarray):
+        return not _array(held).dtype.hasobject
+    if keras.backend.backend() != "jax" or not isinstance(source, keras.Variable):
+        return False
+    return [device.platform for device in source.value.devices()] == ["cpu"]
 
 
 def _tensorflow() -> ModuleType:
