@@ -48,7 +48,7 @@ bench-saves bench-training bench-restores bench-cloud bench-imports: bench-%: .v
 
 # All of it with 3 GB as well, written into the page about speed, and its pictures. Takes an hour.
 bench-page: .venv-bench/ready
-	$(BENCH) --sizes 30,300,3000 --json .venv-bench/results.json --page docs/explanation/speed.md
+	$(BENCH) --sizes 30,300,3000 --repeats 3 --background 300 --json .venv-bench/results.json --page docs/explanation/speed.md
 
 # The hash of the manifest beside others, with and without the processor's SHA instructions.
 bench-hashes: .venv-bench/ready

@@ -286,6 +286,8 @@ CONTESTANTS: dict[str, type[Contestant]] = {
     "`model.save` in a thread": KerasThread,
     "raw write in a thread": RawWrite,
 }
+#: Left out beyond 1 GB, where each takes minutes: who works as another one that is measured.
+ALIKE = {"Keras `ModelCheckpoint`, `.weights.h5`", "Keras `OrbaxCheckpoint`", "Keras `load_model`"}
 #: Who saves in `fit`, who goes on in the background, and by which call each is brought back.
 SAVES = [name for name, made in CONTESTANTS.items() if not issubclass(made, RawWrite)]
 BACKGROUND = [name for name, made in CONTESTANTS.items() if made.wait is not Contestant.wait]

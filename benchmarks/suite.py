@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import imports, machine, plots, table
-from benchmarks.contestants import BACKGROUND, RESTORES, SAVES
+from benchmarks.contestants import ALIKE, BACKGROUND, RESTORES, SAVES
 from benchmarks.measuring import in_a_process
 
-#: Beyond this size, in MB, each contestant has half of the repeats.
+#: Beyond this size, in MB, there are half of the repeats, and fewer contestants.
 _LARGE = 1000
 #: What a contestant may need at the most, in sizes of the state: its model, the copies, the limits.
 _ROOM = 6
@@ -75,6 +75,7 @@ class Suite:
         return {
             shown: self._one(part, size, name=names[shown], shown=shown)
             for shown in self._chosen(names)
+            if size <= _LARGE or shown not in ALIKE
         }
 
     def _one(self, part: str, size: float, shown: str = "", **task: Any) -> Results:
