@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Literal
@@ -153,38 +154,47 @@ class Told:
 
 def race(place: Place, home: Path, count: int) -> list[Told]:
     """Let so many processes save at once; what each was told."""
-    barrier = CONTEXT.Barrier(count)
-    results: multiprocessing.Queue[Told] = CONTEXT.Queue()
-    given = (place.url, place.options(), home, barrier, results.put)
-    return _told(_racers(count, given), results)
+    return _told(place, home, range(count))
 
 
 def take_turns(place: Place, home: Path, count: int) -> list[Told]:
     """Let so many processes save, one after the other; what each was told."""
-    told = []
-    for number in range(count):
-        results: multiprocessing.Queue[Told] = CONTEXT.Queue()
-        given = (place.url, place.options(), home, CONTEXT.Barrier(1), results.put)
-        told += _told(_racers(1, given, first=number), results)
-    return told
+    return [told for number in range(count) for told in _told(place, home, [number])]
 
 
-def _racers(count: int, given: tuple[Any, ...], first: int = 0) -> list[Any]:
-    return [
-        CONTEXT.Process(target=_save_until_superseded, args=(number, *given))
-        for number in range(first, first + count)
-    ]
+def _told(place: Place, home: Path, numbers: Sequence[int]) -> list[Told]:
+    """What processes say that begin at once; one that dies without a word ends the others too."""
+    barrier = CONTEXT.Barrier(len(numbers))
+    racers: dict[Any, Any] = {}
+    for number in numbers:
+        reader, writer = CONTEXT.Pipe(duplex=False)
+        given = (number, place.url, place.options(), home, barrier, writer)
+        racers[reader] = CONTEXT.Process(
+            target=_save_until_superseded, args=given, name=f"racer {number}"
+        )
+        racers[reader].start()
+        writer.close()  # so that the pipe ends with the process
+    told: dict[Any, Told] = {}
+    try:
+        while silent := racers.keys() - told.keys():
+            for reader in wait(silent):
+                told[reader] = _word_of(racers[reader], reader)
+    finally:
+        for reader, racer in racers.items():
+            if reader not in told:
+                racer.kill()
+            racer.join()
+    assert not [each.error for each in told.values() if each.error]
+    assert all(each.exitcode == 0 for each in racers.values())
+    return [told[reader] for reader in racers]
 
 
-def _told(racers: list[Any], results: "multiprocessing.Queue[Told]") -> list[Told]:
-    for each in racers:
-        each.start()
-    told = [results.get() for _ in racers]
-    assert not [each.error for each in told if each.error]
-    for each in racers:
-        each.join()
-    assert all(each.exitcode == 0 for each in racers)
-    return told
+def _word_of(racer: Any, reader: Any) -> Told:
+    try:
+        return reader.recv()
+    except EOFError:
+        racer.join()
+        raise AssertionError(f"{racer.name} died without a word: {racer.exitcode}") from None
 
 
 def _save_until_superseded(
@@ -193,7 +203,7 @@ def _save_until_superseded(
     options: Mapping[str, Any],
     home: Path,
     barrier: Barrier,
-    tell: Callable[[Told], None],
+    writer: Connection,
 ) -> None:
     os.fsync = lambda _: None
     workspace = home / f"workspace-{number}"
@@ -210,4 +220,4 @@ def _save_until_superseded(
         superseded = True
     except Exception as error:  # the others wait for what this one says
         failed = f"{number}: {error!r}"
-    tell(Told(number, acknowledged, superseded, failed))
+    writer.send(Told(number, acknowledged, superseded, failed))

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import traceback
 
 import paramiko
@@ -11,10 +12,14 @@ from holdfast import open_store
 from holdfast.backends import open_backend
 from holdfast.backends.retrying import RetryingBackend
 from holdfast.errors import AccessDenied, AlreadyExists, InvalidInputError, StorageError
+from holdfast.testing import backends
 from holdfast.testing.backends import BackendContract
+from tests import share
 from tests.servers.sftp import SftpServer
 
 _numbers = itertools.count()
+#: Seconds after which a process counts as one that never ends.
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,14 @@ class TestSftp(BackendContract):
     def unplug(self, backend):
         self.server.stop()
 
+    def test_a_scan_gives_what_sorts_after_a_key(self, backend, monkeypatch):
+        """A scan is a dozen requests here, so a run begins after every eighth place only."""
+        first, every = share.turn(8)
+        places = backends._beginnings
+        monkeypatch.setattr(backends, "_beginnings", lambda keys: places(keys)[first - 1 :: every])
+
+        super().test_a_scan_gives_what_sorts_after_a_key(backend)
+
 
 def test_checkpoints_are_kept_and_pruned_there(server, place, tmp_path):
     (tmp_path / "model").write_bytes(b"weights")
@@ -99,6 +112,7 @@ def test_the_place_may_be_named_from_a_forked_process(opened):
     child = os.fork()
     if not child:
         ended = 1
+        signal.alarm(PATIENCE_S)  # ends a child that hangs
         try:
             backend.create("manifests/b", backend.read("manifests/a"))
             ended = 0

@@ -5,6 +5,7 @@ import errno
 import inspect
 import os
 import shutil
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from holdfast.backends import naming
 from holdfast.backends.base import Entry
 from holdfast.backends.fsspec import FsspecBackend
 from holdfast.backends.local import LocalBackend
-from holdfast.errors import AlreadyExists, NotFoundError, StorageError
+from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 from holdfast.testing.backends import BackendContract
 
 MOMENT_S = 0.005
@@ -51,6 +52,12 @@ def fails(test, backend, tmp_path):
     return False
 
 
+@pytest.fixture(autouse=True)
+def as_a_service_runs_it(monkeypatch):
+    """With this pytest tells every difference, so none may be of a size for which that takes long."""
+    monkeypatch.setenv("CI", "true")
+
+
 # Create and read.
 
 
@@ -79,15 +86,33 @@ class TakesTheSameContentForItsOwn(LocalBackend):
         super().create(key, data)
 
 
-class CreatesInPlace(LocalBackend):
-    def create(self, key, data):
+class WritesInPlace(LocalBackend):
+    """Leaves a part under the key until a reader has looked from beginning to end."""
+
+    lies_there, was_looked_at = threading.Event(), threading.Event()
+
+    def scan(self, prefix, after=""):
+        lies_there = self.lies_there.is_set()
+        yield from super().scan(prefix, after)
+        if lies_there:
+            self.was_looked_at.set()
+
+    def write(self, key, data):
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             file.write(data[: len(data) // 2])
             file.flush()
-            time.sleep(MOMENT_S)
+            self.was_looked_at.clear()
+            self.lies_there.set()
+            self.was_looked_at.wait(Contract.patience_s)
+            self.lies_there.clear()
             file.write(data[len(data) // 2 :])
+
+
+class CreatesInPlace(WritesInPlace):
+    def create(self, key, data):
+        self.write(key, data)
 
 
 class SharesOneTemporaryName(LocalBackend):
@@ -141,16 +166,9 @@ class QuotesKeys(LocalBackend):
 # Upload and download.
 
 
-class UploadsInPlace(LocalBackend):
+class UploadsInPlace(WritesInPlace):
     def upload(self, source, key):
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = source.read_bytes()
-        with target.open("xb") as file:
-            file.write(data[: len(data) // 2])
-            file.flush()
-            time.sleep(MOMENT_S)
-            file.write(data[len(data) // 2 :])
+        self.write(key, source.read_bytes())
 
 
 class OverwritesOnUpload(LocalBackend):
@@ -511,14 +529,18 @@ ACTS = {
     "create": lambda backend, _: backend.create("manifests/a", b"a"),
     "upload": lambda backend, source: backend.upload(source, "files/a/x/model"),
     "delete": lambda backend, _: backend.delete("pins/paper/a"),
+    "delete of several": lambda backend, _: backend.delete(*GONE),
 }
+#: Objects of which one leaves its directory to another, and two leave theirs empty.
+GONE = ("files/b/one", "files/c/deep/one", "files/c/two")
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A store with one pin in it, and a file to upload that nobody synced."""
+    """A store with a pin and some files in it, and a file to upload that nobody synced."""
     backend = LocalBackend(tmp_path / "runs" / "store")
-    backend.create("pins/paper/a", b"")
+    for key in ("pins/paper/a", "files/b/stays", *GONE):
+        backend.create(key, b"")
     (tmp_path / "source").write_bytes(b"source")
     return backend, tmp_path / "source"
 
@@ -547,7 +569,7 @@ class TestPowerCut:
         (backend.root / "files/a").mkdir(parents=True)
         os.link(source, backend.root / "files/a/model")
         watch = Watch(monkeypatch)
-        watch.unsafe |= {backend.root / "files", backend.root / "files/a/model"}
+        watch.unsafe |= {backend.root / name for name in ("files", "files/a", "files/a/model")}
 
         backend.upload(source, "files/a/model")
         with pytest.raises(AlreadyExists):
@@ -555,6 +577,36 @@ class TestPowerCut:
 
         assert watch.harmless, (watch.unsafe, watch.torn)
         assert source.stat().st_ino in watch.synced
+
+    def test_what_was_deleted_before_a_key_that_fails_survives_it(self, place, monkeypatch):
+        backend, _ = place
+        watch = Watch(monkeypatch)
+
+        with pytest.raises(InvalidInputError):
+            backend.delete("files/b/one", "pins/../no key")
+
+        assert not (backend.root / "files/b/one").exists()
+        assert watch.harmless, watch.unsafe
+
+    def test_a_delete_where_another_process_changed_directories_survives_it(
+        self, place, monkeypatch
+    ):
+        backend, _ = place
+        watch = Watch(monkeypatch)
+        watch.unsafe |= {backend.root / "files/b", backend.root / "files/b/gone already"}
+
+        backend.delete("files/b/gone already")
+
+        assert watch.harmless, watch.unsafe
+
+    def test_a_delete_of_several_syncs_each_directory_once(self, place, monkeypatch):
+        backend, _ = place
+        sync, synced = disk.sync_directory, []
+        monkeypatch.setattr(disk, "sync_directory", lambda at: sync(at) or synced.append(at))
+
+        backend.delete(*GONE)
+
+        assert synced == [backend.root / "files/b", backend.root / "files"]
 
     @pytest.mark.parametrize("act", ACTS)
     def test_directories_that_are_not_synced_are_caught(self, act, place, monkeypatch):
@@ -569,11 +621,11 @@ class TestPowerCut:
     def test_a_directory_synced_before_the_name_is_there_is_caught(self, act, place, monkeypatch):
         backend, source = place
         put = backend._put
-        monkeypatch.setattr(backend, "_sync", lambda _: None)
+        monkeypatch.setattr(backend, "_sync", lambda *_: None)
 
         def early(target, act):
             target.parent.mkdir(parents=True, exist_ok=True)
-            LocalBackend._sync(backend, target.parent)
+            LocalBackend._sync(backend, target.parent, backend.root)
             return put(target, act)
 
         monkeypatch.setattr(backend, "_put", early)
@@ -586,7 +638,7 @@ class TestPowerCut:
     @pytest.mark.parametrize("act", ["create", "upload"])
     def test_a_new_directory_s_own_name_that_is_not_synced_is_caught(self, act, place, monkeypatch):
         backend, source = place
-        monkeypatch.setattr(backend, "_sync", disk.sync_directory)
+        monkeypatch.setattr(backend, "_sync", lambda place, *_: disk.sync_directory(place))
         watch = Watch(monkeypatch)
 
         ACTS[act](backend, source)

@@ -13,6 +13,8 @@ from holdfast import hashing
 from holdfast.hashing import HashedFile, copy_hashed, hash_file, in_order, read_hashed
 
 CONTENT = random.Random(1).randbytes(100_003)
+#: Seconds after which a thread counts as one that never ends.
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +221,11 @@ def test_without_threads_it_is_done_in_this_one(path, monkeypatch, durable):
 
 
 def threads_left():
-    return [thread for thread in threading.enumerate() if thread.name == "holdfast hashing"]
+    """Those that do not end; one that has done all its work may still be on its way out."""
+    ours = [thread for thread in threading.enumerate() if thread.name == "holdfast hashing"]
+    for thread in ours:
+        thread.join(PATIENCE_S)
+    return [thread for thread in ours if thread.is_alive()]
 
 
 # ---------------------------------------------------------------------- read
