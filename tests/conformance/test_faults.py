@@ -1,23 +1,23 @@
 """
 Every request of every operation is struck by every fault; nothing is lost, nothing partial is seen.
 
-A share of it runs each time, everything with HOLDFAST_LONG=1.
+Some of it is drawn, of which each second fault comes on one day, and the others on the next;
+HOLDFAST_LONG=1 tries everything.
 """
 
-import os
 import random
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from tests import share
 from tests.conformance import faults
 from tests.conformance.places import SERVED
 from tests.servers.proxy import FaultProxy
 
-LONG = bool(os.environ.get("HOLDFAST_LONG"))
 OPERATIONS = [scene.name for scene in faults.operations()]
-#: How many faults of a save, and of each other operation, a short run tries on one place.
+#: How many faults of a save, and of each other operation, are drawn for one place.
 OF_A_SAVE, OF_ANOTHER = 36, 4
 
 
@@ -33,9 +33,11 @@ def play(request, place, lines, home) -> Iterator[faults.Play]:
 def test_a_fault_at_any_request_loses_nothing_and_shows_nothing_partial(play) -> None:
     count = play.requests()
     cases = [(trouble, at) for trouble in faults.TROUBLES for at in range(1, count + 1)]
-    if not LONG:
-        share = OF_A_SAVE if play.scene.may_add and not play.scene.must_add else OF_ANOTHER
-        cases = random.Random(play.scene.name).sample(cases, min(share, len(cases)))
+    if not share.LONG:
+        some = OF_A_SAVE if play.scene.may_add and not play.scene.must_add else OF_ANOTHER
+        cases = random.Random(play.scene.name).sample(cases, min(some, len(cases)))
+        first, every = share.turn(2)
+        cases = cases[first - 1 :: every]
 
     broken = {}
     for trouble, at in cases:
@@ -53,7 +55,7 @@ def test_a_fault_at_any_request_loses_nothing_and_shows_nothing_partial(play) ->
 def test_no_request_is_sent_on_to_another_host(play, place) -> None:
     with FaultProxy(place.endpoint) as other:
         numbers = list(range(1, play.requests() + 1))
-        for at in numbers if LONG else numbers[::4]:
+        for at in numbers if share.LONG else numbers[::4]:
             play.strike(faults.elsewhere(other.endpoint), at)
 
         assert other.requests == []

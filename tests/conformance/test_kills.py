@@ -1,19 +1,24 @@
-"""A real process is killed at any of its requests; the next one finds all in order."""
+"""
+A real process is killed at any of its requests; the next one finds all in order.
 
-import os
+Some of it is drawn, of which one half comes on one day and the other on the next; HOLDFAST_LONG=1
+tries everything.
+"""
+
 import random
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from tests import share
 from tests.conformance import faults
 from tests.conformance.places import SERVED
 from tests.conformance.processes import Victim
 
-LONG = bool(os.environ.get("HOLDFAST_LONG"))
-OPERATIONS = ["resume and save", "prune", "sweep", "recover", "pin and unpin", "restore"]
-#: Kills of a save, and of each other operation, that a short run tries on one place.
+_FIRST, _EACH = share.turn(2)
+OTHERS = ["prune", "sweep", "recover", "pin and unpin", "restore"][_FIRST - 1 :: _EACH]
+#: Kills of a save, and of each other operation, that are drawn for one place.
 OF_A_SAVE, OF_ANOTHER = 8, 2
 
 
@@ -24,14 +29,16 @@ def victim(request, place, proxy, home) -> Iterator[Victim]:
     shutil.rmtree(home / "victim")
 
 
-@pytest.mark.parametrize("victim", OPERATIONS, indirect=True)
+@pytest.mark.parametrize("victim", ["resume and save", *OTHERS], indirect=True)
 @pytest.mark.parametrize("place", SERVED, indirect=True)
 def test_a_process_killed_at_any_request_loses_nothing(victim) -> None:
     count = victim.requests()
     points = [(when, at) for at in range(1, count + 1) for when in ("before", "after")]
-    if not LONG:
-        share = OF_A_SAVE if victim.scene.name == "resume and save" else OF_ANOTHER
-        points = random.Random(victim.scene.name).sample(points, min(share, len(points)))
+    if not share.LONG:
+        some = OF_ANOTHER if victim.scene.name in OTHERS else OF_A_SAVE
+        points = random.Random(victim.scene.name).sample(points, min(some, len(points)))
+        if some == OF_A_SAVE:
+            points = points[_FIRST - 1 :: _EACH]
 
     broken, struck = {}, 0
     for when, at in points:
@@ -41,4 +48,4 @@ def test_a_process_killed_at_any_request_loses_nothing(victim) -> None:
             broken[when, at] = f"{type(error).__name__}: {error}"
 
     assert not broken, f"{len(broken)} of {len(points)}: {broken}"
-    assert struck >= len(points) * 0.8, "the harness struck too few requests to say anything"
+    assert struck >= len(points) * 0.7, "the harness struck too few requests to say anything"

@@ -7,25 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.imported import imported
+
 pytest.importorskip("tensorflow")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(*command: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, EXAMPLES / command[0], *command[1:]],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
 def test_a_killed_loop_goes_on_to_the_same_bytes() -> None:
-    told = run("custom_loop.py").splitlines()
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / "custom_loop.py"], capture_output=True, text=True
+    )
 
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = ran.stdout.splitlines()
     starts = [line.split()[-3] for line in told if "starts after step" in line]
     assert starts[0] == starts[2] == "0"
     assert int(starts[1]) >= 41  # after its third save it was killed
@@ -34,8 +29,12 @@ def test_a_killed_loop_goes_on_to_the_same_bytes() -> None:
 
 
 def test_the_saver_of_tensorflow_1_keeps_five_one_a_day_and_a_pin(tmp_path: Path) -> None:
-    told = run("tf1_saver.py", str(tmp_path / "store")).splitlines()
+    place, environment = str(tmp_path / "store"), {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
 
+    ran = imported().run(EXAMPLES / "tf1_saver.py", place, cwd=tmp_path, env=environment)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = ran.stdout.splitlines()
     assert [line for line in told if line.startswith("starts")] == [
         "starts after global step 0",
         "starts after global step 400",

@@ -11,8 +11,8 @@ from tests import share
 from tests.laws import interleaved
 from tests.laws.scheduler import Baton, every_schedule
 
-#: Rounds of a crowd, of which a run plays each second, in so many parts.
-ROUNDS, PARTS = 400, 5
+#: Rounds of a crowd, of which a run plays each fourth, in so many parts.
+ROUNDS, EACH, PARTS = 400, 4, 5
 #: Where Linux keeps files in memory.
 MEMORY = Path("/dev/shm")
 
@@ -46,7 +46,7 @@ def test_a_pin_holds_against_prunes_and_sweeps(tmp_path):
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_everybody_at_once(tmp_path, part):
-    first, every = share.turn(2, part)
+    first, every = share.turn(EACH, part)
     for seed in range(part + PARTS * (first - 1), ROUNDS, PARTS * every):
         (tmp_path / str(seed)).mkdir()
         interleaved.everybody_at_once(tmp_path / str(seed), seed)

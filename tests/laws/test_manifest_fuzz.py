@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 import random
 from datetime import UTC, datetime
 
@@ -13,11 +12,10 @@ from holdfast import layout, manifest, record
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import FormatError
 from holdfast.manifest import Tombstone
+from tests.share import LONG, SEED
 
-#: Another run of the same length: HOLDFAST_SEED=7 pytest tests/laws/test_manifest_fuzz.py
-SEED = int(os.environ.get("HOLDFAST_SEED", "20260101"))
-#: Of each of three kinds.
-ROUNDS = 15_000
+#: Of each of three kinds; others in each run, as `tests.share` says.
+ROUNDS = 15_000 if LONG else 3_000
 
 ID = CheckpointId(3, 1200, "7f3a9c1e")
 HASH = "sha256:" + "0f" * 32

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -29,6 +29,7 @@ from holdfast.errors import (
 from holdfast.state import Files
 from holdfast.testing import MemoryBackend
 from holdfast.writer import Writer
+from tests import share
 from tests.store import checks
 from tests.store.dying import Death, in_another_process
 
@@ -279,16 +280,15 @@ def quick_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def play(examples: int, *, shrink: bool = True) -> None:
-    """So many games of 25 moves each; raises at the first difference."""
+def play(examples: int, *, shrink: bool = True, drawn: int = 0) -> None:
+    """So many games of 25 moves each, drawn from a number; raises at the first difference."""
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     run_state_machine_as_test(
-        StoreMachine,
+        seed(drawn)(StoreMachine),
         settings=settings(
             max_examples=examples,
             stateful_step_count=25,
             deadline=None,
-            derandomize=True,
             database=None,
             phases=phases,
             suppress_health_check=list(HealthCheck),
@@ -297,4 +297,4 @@ def play(examples: int, *, shrink: bool = True) -> None:
 
 
 def test_the_store_is_the_dictionary():
-    play(100)
+    play(100 if share.LONG else 40, drawn=share.SEED)
