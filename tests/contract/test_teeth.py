@@ -54,7 +54,7 @@ def fails(test, backend, tmp_path):
 
 @pytest.fixture(autouse=True)
 def as_a_service_runs_it(monkeypatch):
-    """With this pytest tells every difference, so none may be of a size for which that takes long."""
+    """With this pytest tells every difference: none may be so large that it takes long."""
     monkeypatch.setenv("CI", "true")
 
 
