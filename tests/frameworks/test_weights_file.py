@@ -14,6 +14,7 @@ from keras.src.saving import saving_lib
 
 from holdfast.keras import KerasState, archive, hdf5, recording
 from holdfast.keras.training_state import PATH
+from holdfast.keras.values import Held
 from tests import share
 from tests.frameworks.kinds import KINDS, MORE, Own, fresh, trained
 from tests.frameworks.runs import same, values
@@ -133,7 +134,7 @@ def test_a_type_that_lies_otherwise_in_the_file_is_left_to_keras(tmp_path: Path)
     long = np.arange(4, dtype=np.longdouble)  # which has bytes in memory that say nothing
     odd = np.zeros(2, [("number", "i4"), ("text", "S3")])
     entries = (recording.Entry("part", {"name": "part"}, {"long": long, "odd": odd}),)
-    record = recording.Record(entries, (long, odd), {})
+    record = recording.Record(entries, Held([long, odd]), {})
     written = bytearray()
 
     placed = hdf5.write(record, written.extend, scratch=tmp_path)

@@ -7,7 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import pytest
 
 from holdfast.backends.base import Backend, Entry, OpensFiles
 from holdfast.errors import AlreadyExists, NotFoundError, StorageError
+from holdfast.testing.threads import begin
 
 _MIB = 1024 * 1024
 #: `-` and `.` sort before `/`, digits and letters after it: what lies in a directory comes in
@@ -512,22 +513,20 @@ class BackendContract:
         """Call from as many threads at the same moment; what each got, in order."""
         barrier = threading.Barrier(len(callers), timeout=self.patience_s)
 
-        def begin(caller: int) -> T:
+        def act(caller: int) -> T:
             barrier.wait()
             return call(caller)
 
-        with ThreadPoolExecutor(len(callers)) as pool:
-            futures = [pool.submit(begin, caller) for caller in callers]
-            return [future.result(self.patience_s) for future in futures]
+        acting = [begin(partial(act, caller)) for caller in callers]
+        return [each.result(self.patience_s) for each in acting]
 
     def _while(self, look: Callable[[], None], act: Callable[[], None]) -> None:
         """Look again and again while somebody acts, and once more when he is done."""
-        with ThreadPoolExecutor(1) as pool:
-            acting = pool.submit(act)
-            end = time.monotonic() + self.patience_s
-            while not acting.done() and time.monotonic() < end:
-                look()
-            acting.result(0)
+        acting = begin(act)
+        end = time.monotonic() + self.patience_s
+        while not acting.done() and time.monotonic() < end:
+            look()
+        acting.result(0)
         look()
 
 
