@@ -102,11 +102,12 @@ TARGETS = (
         of_state,
     ),
     Target(
-        "extra memory of a save while nothing is trained, so nothing is copied",
+        "extra memory of a save that is waited for, so nothing is copied",
         "≤ 150 MB",
         "saves",
         " MB",
         lambda samples: samples["extra_idle"],
+        "Holdfast `store.save`",
     ),
     Target(
         "restore into a live model, verified",

@@ -204,7 +204,9 @@ def place_of(variable: Any) -> int:
 
 
 def test_a_step_changes_in_place_what_was_copied_for_a_snapshot() -> None:
-    copied, borrowed = (keras.Variable(np.ones((16, 16), np.float32)) for _ in range(2))
+    copied, borrowed = (keras.Variable(np.zeros((16, 16), np.float32)) for _ in range(2))
+    for variable in (copied, borrowed):  # which may lie in NumPy's memory, that nobody changes
+        variable._value.assign(tf.ones((16, 16)))
     places = [place_of(variable) for variable in (copied, borrowed)]
     snapshots = values.Held([copied]), values.Held([borrowed])
     snapshots[0].detach(beside=False)
@@ -235,6 +237,18 @@ def test_what_changes_while_it_is_copied_does_not_show(monkeypatch: pytest.Monke
     go_on.set()
 
     assert [float(array[0, 0]) for array in held.arrays] == [0, 1, 2, 3]
+
+
+def test_what_a_step_has_copied_already_is_not_copied_again() -> None:
+    variable = keras.Variable(np.ones((4, 4), np.float32))
+    held = values.Held([variable])
+    place = held.arrays[0].ctypes.data
+
+    variable.assign(np.zeros((4, 4)))
+    held.detach(beside=False)
+
+    assert held.arrays[0].ctypes.data == place
+    assert np.array_equal(held.arrays[0], np.ones((4, 4)))
 
 
 def test_where_there_is_no_memory_for_copies_they_are_left_to_the_step(

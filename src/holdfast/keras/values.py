@@ -65,18 +65,15 @@ class Held:
         return tuple(_array(each) for each in self._values)
 
     def _copy(self) -> None:
-        borrowed = [
-            number
-            for number, (source, held) in enumerate(zip(self._sources, self._values, strict=True))
-            if _is_borrowed(source, held)
-        ]
-        views = [_array(self._values[number]) for number in borrowed]
-        kinds = [(view.shape, view.dtype) for view in views]
+        views = [_array(held) for held in self._values]
+        numbers = [number for number, view in enumerate(views) if not view.dtype.hasobject]
+        kinds = [(views[number].shape, views[number].dtype) for number in numbers]
         del views
         with contextlib.suppress(MemoryError):  # then the step has to copy what is left
-            for number, room in zip(borrowed, rooms(kinds), strict=True):
-                np.copyto(room, _array(self._values[number]))
-                self._values[number] = room
+            for number, room in zip(numbers, rooms(kinds), strict=True):
+                if _is_borrowed(self._sources[number], self._values[number]):
+                    np.copyto(room, _array(self._values[number]))
+                    self._values[number] = room
 
 
 def rooms(kinds: Iterable[tuple[Sequence[int], Any]]) -> list[Array]:
@@ -139,12 +136,14 @@ def _array(held: Any) -> Array:
 
 
 def _is_borrowed(source: Any, held: Any) -> bool:
-    """Whether what is held is memory of the framework, which a step could use."""
-    if not isinstance(held, np.ndarray):
-        return not _array(held).dtype.hasobject
-    if keras.backend.backend() != "jax" or not isinstance(source, keras.Variable):
-        return False
-    return [device.platform for device in source.value.devices()] == ["cpu"]
+    """Whether what is held is memory that the variable has now, and a step could change."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow" and not isinstance(held, np.ndarray):
+        shares: bool = _tensorflow().shares(source, held)
+        return shares
+    if backend == "jax" and isinstance(source, keras.Variable):
+        return [device.platform for device in source.value.devices()] == ["cpu"]
+    return False
 
 
 def _tensorflow() -> ModuleType:

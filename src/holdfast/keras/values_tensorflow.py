@@ -23,6 +23,14 @@ def hold(values: Sequence[Any]) -> list[Any]:
     return held
 
 
+def shares(source: Any, held: Any) -> bool:
+    """Whether a variable has the memory of a tensor that is held; of others nobody knows."""
+    if not _is_plain(source):
+        return True
+    (now,) = _read([source._value])  # noqa: SLF001
+    return _address(now) == _address(held)
+
+
 def assign(variables: Sequence[Any], arrays: Sequence[np.ndarray[Any, Any]]) -> None:
     """As `holdfast.keras.values.assign`."""
     for variable, array in zip(variables, arrays, strict=True):
@@ -69,6 +77,10 @@ def _read(variables: Sequence[Any]) -> list[Any]:
     except tf.errors.OpError:  # it is gone
         pairs = zip(handles, types, strict=True)
         return [tf.raw_ops.ReadVariableOp(resource=handle, dtype=kind) for handle, kind in pairs]
+
+
+def _address(tensor: Any) -> int:
+    return int(np.asarray(tensor).__array_interface__["data"][0]) if tensor.shape.rank else 0
 
 
 def _taken(value: Any) -> Any:
