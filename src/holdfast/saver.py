@@ -149,10 +149,10 @@ class Saver:
             draft = self.store.draft(step=step, metrics=metrics, metadata=metadata)
             try:
                 snapshot = state.snapshot() if isinstance(state, State) else None
-                if isinstance(snapshot, BorrowingSnapshot):
-                    snapshot.detach()
                 if snapshot is None:
                     draft.hashes.update(write_state(state, draft.directory))
+                elif isinstance(snapshot, BorrowingSnapshot):
+                    snapshot.detach()
             except BaseException:
                 draft.discard()
                 raise

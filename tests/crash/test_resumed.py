@@ -23,7 +23,7 @@ from tests.crash.struck import Died, Moment, Tell  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 #: How many signals a run of the tests sends; `make figures-resume` sends some hundreds.
-FEW = ("--kills", "4", "--terms", "2", "--digits", "0", "--keras", "0")
+FEW = ("--kills", "6", "--terms", "3", "--digits", "0", "--keras", "0")
 
 
 def test_runs_that_are_killed_and_terminated_end_as_one_that_never_was() -> None:

@@ -78,10 +78,10 @@ class Held:
 
 def rooms(kinds: Iterable[tuple[Sequence[int], Any]]) -> list[Array]:
     """
-    Arrays for values that are yet to be read, in memory that `assign` can hand over.
+    Arrays for values that are yet to come, in memory that `assign` can hand over.
 
     Small ones share pieces of memory, which NumPy asks of the system in huge pages: a page takes
-    longer to get than its bytes take to be read.
+    longer to get than its bytes take to be filled.
 
     Parameters:
         kinds (Iterable[tuple[Sequence[int], Any]]): the shape and the type of each.
