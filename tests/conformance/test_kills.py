@@ -1,8 +1,8 @@
 """
 A real process is killed at any of its requests; the next one finds all in order.
 
-Some of it is drawn, of which one half comes on one day and the other on the next; HOLDFAST_LONG=1
-tries everything.
+Kills of a save are drawn each time, and of the other operations each second in turns;
+HOLDFAST_LONG=1 tries everything.
 """
 
 import random
@@ -37,8 +37,6 @@ def test_a_process_killed_at_any_request_loses_nothing(victim) -> None:
     if not share.LONG:
         some = OF_ANOTHER if victim.scene.name in OTHERS else OF_A_SAVE
         points = random.Random(victim.scene.name).sample(points, min(some, len(points)))
-        if some == OF_A_SAVE:
-            points = points[_FIRST - 1 :: _EACH]
 
     broken, struck = {}, 0
     for when, at in points:
@@ -48,4 +46,4 @@ def test_a_process_killed_at_any_request_loses_nothing(victim) -> None:
             broken[when, at] = f"{type(error).__name__}: {error}"
 
     assert not broken, f"{len(broken)} of {len(points)}: {broken}"
-    assert struck >= len(points) * 0.7, "the harness struck too few requests to say anything"
+    assert struck >= len(points) * 0.8, "the harness struck too few requests to say anything"

@@ -112,7 +112,7 @@ def test_no_text_breaks_a_parser(text):
             parse(start + text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(ids, sessions)
 @example(CheckpointId(10_000, 0, "0" * 8), 10_000)
 @example(CheckpointId(1_001, 0, "0" * 8), 1_001)
@@ -126,7 +126,7 @@ def test_a_scan_from_before_a_session_skips_none_that_it_is_for(id, session):
     assert layout.manifest_key(id) > start
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(ids, ids)
 @example(CheckpointId(9_999, 5, "0" * 8), CheckpointId(10_000, 0, "0" * 8))
 @example(CheckpointId(2_000, 5, "0" * 8), CheckpointId(10_000, 0, "0" * 8))
@@ -260,7 +260,7 @@ def test_paths_may_share_a_directory_and_a_beginning():
     assert not refused("a/b", "a/c", "a-b", "a.b", "ab", "b/a", "d/a/b", "d/a/c")
 
 
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(paths, max_size=5))
 def test_what_is_taken_lies_side_by_side_where_case_is_ignored(given):
     assume(not refused(*given))
@@ -274,7 +274,7 @@ def test_what_is_taken_lies_side_by_side_where_case_is_ignored(given):
     assert not files & folders
 
 
-@settings(deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(paths, max_size=5), st.randoms(use_true_random=False))
 def test_the_answer_does_not_depend_on_the_order(given, random):
     shuffled = random.sample(given, len(given))
@@ -282,7 +282,7 @@ def test_the_answer_does_not_depend_on_the_order(given, random):
     assert refused(*given) == refused(*shuffled)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.text(max_size=20) | st.text("aA./~-\\:+ ", max_size=8))
 def test_whatever_is_taken_stays_below_its_directory(text):
     taken = not refused(text)
