@@ -9,6 +9,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -24,10 +25,20 @@ Kind = Literal[
     "short reply",  # half of the reply arrives, then the connection is closed in an orderly way
     "flip request",  # one bit in the middle of the body is flipped on its way there
     "flip reply",  # and on its way back
+    "flip content",  # likewise, but not in what the server says itself, in JSON or XML
     "hang",  # the request is taken and never answered
+    "stall",  # half of the reply arrives, and nothing after it
     "answer",  # the proxy answers, and nothing is forwarded
     "answer after",  # forwarded, and the proxy's own answer is given in place of the reply
 ]
+
+
+#: Of such a kind is what a server says itself, and no stored content.
+_SAID = re.compile("json|xml")
+#: Seconds after which a connection counts as one that never ends.
+_PATIENCE_S = 60
+#: After these the connection goes on.
+_FLIPS = ("flip reply", "flip content")
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class FaultProxy:
         self._threads: list[threading.Thread] = []
         self._earlier: list[threading.Thread] = []
         self._sockets: set[socket.socket] = set()
+        self._waiting: dict[threading.Thread, Wire] = {}
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
 
@@ -140,11 +152,9 @@ class FaultProxy:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self.release()
+        self.hang_up()
         with self._lock:
-            open_now, threads = list(self._sockets), list(self._threads)
-        for each in open_now:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            threads = list(self._threads)
         for thread in threads:
             thread.join()
 
@@ -159,12 +169,32 @@ class FaultProxy:
             self._earlier = list(self._threads)
 
     def drain(self) -> None:
-        """Wait until every connection since the plan has come to its end; who made them is gone."""
+        """
+        Wait until every connection since the plan has come to its end; who made them is gone.
+
+        Somebody else's that nothing is asked on does not count: its client keeps it for later.
+        """
         with self._lock:
             serving = [each for each in self._threads if each not in self._earlier]
+        end = time.monotonic() + _PATIENCE_S
         for thread in serving:
-            thread.join(60)
-            assert not thread.is_alive(), "a connection is still open"
+            while thread.is_alive() and not self._is_idle(thread):
+                thread.join(0.05)
+                assert time.monotonic() < end, f"a connection is still open: {thread.name}"
+
+    def _is_idle(self, thread: threading.Thread) -> bool:
+        """Whether a connection waits for a request, and its client lives: its end would be read."""
+        with self._lock:  # so that its own thread does not close it meanwhile
+            client = self._waiting.get(thread)
+            return client is not None and not client.is_stale()
+
+    def hang_up(self) -> None:
+        """End every connection; whoever holds one has no more use for it."""
+        with self._lock:
+            open_now = list(self._sockets)
+        for each in open_now:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
         """Let the requests that hang end without an answer."""
@@ -190,11 +220,23 @@ class FaultProxy:
         with self._kept(sock), contextlib.ExitStack() as ends:
             client, server = Wire(sock), None
             with contextlib.suppress(OSError, EndedError):
-                while head := client.head():
+                while head := self._head(client):
                     if server is None or server.is_stale():
                         server = Wire(ends.enter_context(self._kept(self._connect())))
                     if not self._exchange(head, client, server):
                         return
+
+    def _head(self, client: Wire) -> bytes:
+        me = threading.current_thread()
+        with self._lock:
+            self._waiting[me] = client
+        try:
+            head = client.head()
+        finally:
+            with self._lock:
+                del self._waiting[me]
+        me.name = f"fault-proxy {head[:200]!r}"  # for whoever wonders what is still under way
+        return head
 
     def _connect(self) -> socket.socket:
         sock = socket.create_connection(self._upstream)
@@ -244,7 +286,9 @@ class FaultProxy:
             pieces = list(server.body(framing))
             after(request)
             _spoil(request, fault, self._turned_back(reply), pieces, client)
-            return fault.kind == "flip reply" and framing != "end" and not closes(reply)
+            if fault.kind == "stall":
+                self._hang(client, released)
+            return fault.kind in _FLIPS and framing != "end" and not closes(reply)
         after(request)
         client.send(self._turned_back(reply))
         for piece, _ in server.body(framing):
@@ -268,9 +312,15 @@ class FaultProxy:
             client.send(fault.answer.wire(to_head=request.method == "HEAD"))
             return
         if fault.kind == "hang":
-            with self._lock:
-                self.hanging += 1
-            released.wait()
+            self._hang(client, released)
+        else:
+            client.reset()
+
+    def _hang(self, client: Wire, released: threading.Event) -> None:
+        """Say no more until hanging requests are released, and end the connection then."""
+        with self._lock:
+            self.hanging += 1
+        released.wait()
         client.reset()
 
     def _forward(
@@ -283,7 +333,7 @@ class FaultProxy:
             reply = server.head()
             if not reply.startswith(b"HTTP/1.1 100"):
                 client.ended = True  # refused, and whether the body comes is not known
-                return reply
+                return reply or None
             client.send(reply)
         if kind == "cut request":
             whole = list(client.body(framing))
@@ -292,15 +342,15 @@ class FaultProxy:
             server.reset()
             return None
         pieces = client.body(framing)
-        try:
-            if kind == "flip request":
-                server.send(*flipped(list(pieces)))
-            else:
-                for piece, _ in pieces:
+        if kind == "flip request":
+            pieces = iter([(piece, True) for piece in flipped(list(pieces))])
+        is_heard = True
+        for piece, _ in pieces:  # whatever ends the client's side ends the exchange
+            try:
+                if is_heard:
                     server.send(piece)
-        except OSError:
-            for _ in pieces:  # the server has answered before it heard all
-                pass
+            except OSError:
+                is_heard = False  # the server has answered before it heard all
         reply = server.head()
         while reply.startswith(b"HTTP/1.1 100"):
             reply = server.head()
@@ -326,7 +376,9 @@ def _spoil(
     """Give a reply, of which all is there, as the fault wants it."""
     if fault.kind == "answer after":
         client.send(fault.answer.wire(to_head=request.method == "HEAD"))
-    elif fault.kind == "flip reply":
+    elif fault.kind == "flip content" and _SAID.search(header_of(reply, "Content-Type") or ""):
+        client.send(reply, *(piece for piece, _ in pieces))
+    elif fault.kind in _FLIPS:
         client.send(reply, *flipped(pieces))
     elif fault.kind != "lost":
         client.send(*half(reply, pieces))

@@ -4,9 +4,11 @@ import http.client
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.servers import proxy as proxies
 from tests.servers.proxy import Answer, Fault, FaultProxy
 
 CONTENT = bytes(range(256)) * 64
@@ -69,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
     def handle_expect_100(self) -> bool:
         if self.path == "/refused":
             self._say(403, b"")
+            self.close_connection = True
+            return False
+        if self.path == "/ended":
             self.close_connection = True
             return False
         return super().handle_expect_100()
@@ -135,10 +141,17 @@ def client(proxy: FaultProxy) -> Iterator[http.client.HTTPConnection]:
         yield client
 
 
+BROKEN = (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead)
+
+
 def ask(client, method="GET", path="/thing", body=None, **more) -> tuple[int, bytes]:
-    client.request(method, path, body=body, **more)
-    with client.getresponse() as reply:
-        return reply.status, reply.read()
+    try:
+        client.request(method, path, body=body, **more)
+        with client.getresponse() as reply:
+            return reply.status, reply.read()
+    except BROKEN:
+        client.close()  # http.client does not where it breaks while the body is sent
+        raise
 
 
 # ------------------------------------------------------------- without faults
@@ -215,6 +228,13 @@ def test_a_client_that_waits_for_the_word_to_go_on_gets_it(server, proxy) -> Non
     assert server.kept == {"/x": b"ab"}
 
 
+def test_a_client_that_waits_for_the_word_to_go_on_learns_that_the_server_has_gone(proxy) -> None:
+    with socket.create_connection(proxy._listening.getsockname()) as sock:
+        sock.sendall(b"PUT /ended HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+
+
 def test_large_bodies_take_little_memory(server, proxy, client) -> None:
     tracemalloc.start()
     try:
@@ -235,8 +255,6 @@ def test_large_bodies_take_little_memory(server, proxy, client) -> None:
 
 # ------------------------------------------------------------- faults
 
-BROKEN = (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead)
-
 
 @pytest.mark.parametrize(
     ("kind", "applied"),
@@ -252,6 +270,19 @@ def test_a_put_that_breaks_took_effect_or_did_not(kind, applied, server, proxy, 
     assert whole == applied or (kind == "cut request" and whole == CONTENT[: len(CONTENT) // 2])
     assert [each.method for each in proxy.struck] == ["PUT"]
     assert ask(client, "PUT", "/thing", b"again") == (201, b"kept")
+
+
+def test_a_client_that_is_killed_while_it_sends_leaves_no_connection(proxy, monkeypatch) -> None:
+    """Its kernel resets the connection, where there is something that it has not read."""
+    monkeypatch.setattr(proxies, "_PATIENCE_S", 10.0)
+    host, port = proxy.endpoint.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"PUT /thing HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        while not proxy.requests:
+            time.sleep(0.01)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    proxy.drain()
 
 
 @pytest.mark.parametrize("path", ["/thing", "/chunks"])
