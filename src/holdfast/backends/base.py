@@ -7,6 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from holdfast import record
+
+#: Bytes of an object that `read` gives at most: by one more than any record has.
+MOST_READ = record.MAX_BYTES + 1
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -98,7 +103,9 @@ class Backend(Protocol):
 
     def read(self, key: str) -> bytes:
         """
-        All bytes of a small object.
+        All bytes of a small object; of one with more than `MOST_READ` only so many from its start.
+
+        Whoever may write there cannot fill a reader's memory by it.
 
         Raises:
             NotFoundError: the place answered that there is no such key.
@@ -166,4 +173,22 @@ class OpensFiles(Protocol):
 
         Raises:
             NotFoundError: there is no such key.
+        """
+
+
+@runtime_checkable
+class SyncsNames(Protocol):
+    """
+    What a backend can do beside the verbs where a key can be read before it is durable.
+
+    Whoever made it may have died before that, or been told that it failed. Anywhere else what can
+    be read is durable.
+    """
+
+    def sync_name(self, key: str) -> None:
+        """
+        Make a key durable that is there already, whoever has put it there.
+
+        Raises:
+            StorageError: it may be lost with the machine.
         """

@@ -1,6 +1,7 @@
 """A directory on a disk of this machine, or on one that is mounted here."""
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -12,11 +13,13 @@ from pathlib import Path
 
 from holdfast import disk, layout
 from holdfast.backends import mounts, naming, tree
-from holdfast.backends.base import Entry, Moved, unwatched
+from holdfast.backends.base import MOST_READ, Entry, Moved, unwatched
 from holdfast.errors import AlreadyExists, InvalidInputError, NotFoundError, StorageError
 
 #: Bytes in one read of a copy.
 _BLOCK_BYTES = 1024 * 1024
+#: How the system says that it opened no file: a link, a socket; and `disk.open_file`, a pipe.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EINVAL})
 #: How often a directory is made anew that somebody else's delete takes away as empty.
 _TRIES = 10
 
@@ -71,10 +74,8 @@ class LocalBackend:
     def free_bytes(self) -> int | None:
         """How many bytes this user may still write to the disk."""
         with disk.disk_errors("look at", self.root):
-            for place in (self.root, *self.root.parents):
-                if place.exists():
-                    return shutil.disk_usage(place).free
-        return None
+            there = next(place for place in (self.root, *self.root.parents) if place.exists())
+            return shutil.disk_usage(there).free
 
     def create(self, key: str, data: bytes) -> None:
         """Put a small object under a key that is not taken."""
@@ -88,7 +89,7 @@ class LocalBackend:
         """All bytes of a small object."""
         place = self._place(key)
         with disk.disk_errors("read", place), _open(place) as file:
-            return file.read()
+            return file.read(MOST_READ)
 
     def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key: a link to it on the same disk, else a copy."""
@@ -116,6 +117,17 @@ class LocalBackend:
         place = self._place(key)
         with disk.disk_errors("read", place):
             return _open_raw(place)
+
+    def sync_name(self, key: str) -> None:
+        """Make a name durable that is there already, whoever has put it there."""
+        place = self._place(key)
+        with disk.disk_errors("sync", place):
+            # A directory whose sync has failed counts as synced until it is changed again.
+            temporary = place.with_name(layout.PARTIAL + disk.new_name())
+            with disk.new_file(temporary, durable=False):
+                pass
+            temporary.unlink()
+            self._sync(place.parent, self.root)
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Entry]:
         """Every key that starts with the prefix and sorts after `after`, in order."""
@@ -227,15 +239,18 @@ class LocalBackend:
         and the caller may find that it is his own.
         """
         disk.make_directory(self.root)
-        for left in reversed(range(_TRIES)):
+        # Made while there is room, so that a prune asks a full disk for none.
+        disk.make_directory(self.root / layout.DOOMED)
+        left = _TRIES
+        while True:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 done = put()
+                break
             except (FileNotFoundError, FileExistsError):  # there, and gone a moment later
+                left -= 1
                 if not left:
                     raise
-            else:
-                break
         self._sync(target.parent, self.root)
         self._look()  # had the disk gone in between, this would lie where it was mounted
         return done
@@ -302,32 +317,24 @@ def _open(place: Path) -> io.BufferedReader:
 
 
 def _open_raw(place: Path) -> io.FileIO:
-    """Open a regular file for reading; neither a link nor a pipe that would keep us waiting."""
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return disk.open_file(place)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"there is no {place}") from error
-    file = io.FileIO(descriptor)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise StorageError(f"{place} is not a file. Nothing was touched. Remove it.", lasting=True)
-    return file
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise StorageError(
+                f"{place} is not a file. Nothing was touched. Remove it.", lasting=True
+            ) from error
+        raise
 
 
 def _copy(file: io.BufferedReader, target: Path, moved: Moved, *, durable: bool) -> None:
     """Copy into a new file; of a copy that failed nothing is left."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as copy:
-            while block := file.read(_BLOCK_BYTES):
-                copy.write(block)
-                moved(len(block))
-            copy.flush()
-            if durable:
-                os.fsync(copy.fileno())
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+    with disk.new_file(target, durable=durable) as write:
+        while block := file.read(_BLOCK_BYTES):
+            write(block)
+            moved(len(block))
 
 
 def _same_content(one: Path, other: Path) -> bool:

@@ -22,7 +22,8 @@ UNSUPPORTED = frozenset(
     }
 )
 #: renameat2(2): paths are relative to the current directory, and a taken name is an error.
-_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 
 #: Gives the first file the second name; FileExistsError if that is taken.
 Way = Callable[[Path, Path], None]
@@ -44,19 +45,22 @@ def name_new(target: Path, write: Callable[[Path], None], ways: Sequence[Way]) -
     temporary = target.with_name(layout.PARTIAL + disk.new_name())
     try:
         write(temporary)
-        for way in ways:
-            try:
-                way(temporary, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in UNSUPPORTED or way is ways[-1]:
-                    raise
-            else:
-                return True
+        try:
+            _name(temporary, target, *ways)
+        except FileExistsError:
+            return False
+        return True
     finally:
         temporary.unlink(missing_ok=True)
-    raise AssertionError("the last way either names the file or raises")
+
+
+def _name(temporary: Path, target: Path, way: Way, *others: Way) -> None:
+    try:
+        way(temporary, target)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED or not others:
+            raise
+        _name(temporary, target, *others)
 
 
 def ways(*, on_drive: bool) -> Sequence[Way]:

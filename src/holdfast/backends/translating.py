@@ -18,9 +18,14 @@ from holdfast.errors import (
 )
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: What looks like a secret, wherever it stands: user info and queries of URLs; keys of AWS; tokens,
+#: refresh tokens and client secrets of Google; tokens of JSON; keys in PEM; what a name announces.
 _SECRETS = re.compile(
-    r"(?<=//)[^/@\s]+(?=@)|(?<=\?)[^\s'\")]+|A[KS]IA[A-Z0-9]{12,}|ya29\.[\w.-]+|eyJ[\w-]+\.[\w.-]+"
-    r"|-----BEGIN.*?(-----END[^-]*-----|\Z)",
+    r"(?<=//)[^/@\s]+(?=@)|(?<=\?)[^\s'\")]+|A[KS]IA[A-Z0-9]{12,}"
+    r"|ya29\.[\w.-]+|\b1//[\w-]{10,}|GOCSPX-[\w-]+|eyJ[\w-]+\.[\w.-]+"
+    r"|-----BEGIN.*?(-----END[^-]*-----|\Z)"
+    r"|(?i:\bbearer\s+\S+|(?:password|secret|token|signature|credential|key)[\"']?\s*=\s*[^\s,;)]+)"
+    r"|(?i:[\"'][\w-]*(?:password|secret|token|private_key)[\"']\s*:\s*[\"'][^\"']+)",
     re.DOTALL,
 )
 

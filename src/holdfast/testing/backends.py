@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from holdfast.backends.base import Backend, Entry, OpensFiles
+from holdfast.backends.base import MOST_READ, Backend, Entry, OpensFiles
 from holdfast.errors import AlreadyExists, NotFoundError, StorageError
 from holdfast.testing.threads import begin
 
@@ -94,6 +94,18 @@ class BackendContract:
 
         assert backend.read("manifests/a.json") == data
         assert self.behind(backend, "manifests/a.json") == data
+
+    def test_of_a_large_object_a_read_gives_the_start(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        data = bytes(range(256)) * (MOST_READ // 256 + 8)
+        for size in (MOST_READ - 1, MOST_READ, len(data)):
+            backend.upload(_file(tmp_path / str(size), data[:size]), f"manifests/{size}.json")
+
+            backend.download(f"manifests/{size}.json", tmp_path / f"{size} again")
+
+            assert backend.read(f"manifests/{size}.json") == data[: min(size, MOST_READ)]
+            assert (tmp_path / f"{size} again").read_bytes() == data[:size]
 
     def test_a_key_that_is_taken_keeps_its_content(self, backend: Backend) -> None:
         backend.create("manifests/a.json", b"first")
@@ -289,6 +301,7 @@ class BackendContract:
         try:
             backend.upload(source, "files/a/model")
             backend.upload(source, "files/a/model")
+            backend.read("files/a/model")
             backend.download("files/a/model", tmp_path / "target")
 
             peak = tracemalloc.get_traced_memory()[1]

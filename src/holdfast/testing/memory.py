@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast import disk
-from holdfast.backends.base import Entry, Moved, Traits, unwatched
+from holdfast.backends.base import MOST_READ, Entry, Moved, Traits, unwatched
 from holdfast.errors import AlreadyExists, NotFoundError
 
 
@@ -37,11 +37,8 @@ class MemoryBackend:
             self.objects[key] = (data, self._clock())
 
     def read(self, key: str) -> bytes:
-        """All bytes of an object."""
-        try:
-            return self.objects[key][0]
-        except KeyError:
-            raise NotFoundError(f"there is no {key}") from None
+        """All bytes of a small object."""
+        return self._find(key)[:MOST_READ]
 
     def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key."""
@@ -54,7 +51,7 @@ class MemoryBackend:
 
     def download(self, key: str, target: Path, moved: Moved = unwatched) -> None:
         """Copy an object into a file that does not exist yet."""
-        data = self.read(key)
+        data = self._find(key)
         with disk.disk_errors("write", target):
             disk.write_new(target, data)
         moved(len(data))
@@ -74,3 +71,9 @@ class MemoryBackend:
         with self._lock:
             for key in keys:
                 self.objects.pop(key, None)
+
+    def _find(self, key: str) -> bytes:
+        try:
+            return self.objects[key][0]
+        except KeyError:
+            raise NotFoundError(f"there is no {key}") from None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from holdfast.checkpoint import Checkpoint, CheckpointId
@@ -103,9 +103,13 @@ class RuleContract:
 
     Attributes:
         rule (Rule): the rule to try.
+        examples (int): how many random histories each test tries it on.
+        seed (int | None): what they are drawn from; None draws others in each run.
     """
 
     rule: Rule
+    examples: int = 100
+    seed: int | None = None
 
     def histories(self) -> st.SearchStrategy[Sequence[Checkpoint]]:
         """What the rule is tried on; override it where the rule looks at something special."""
@@ -120,7 +124,7 @@ class RuleContract:
                 assert checkpoint in history, f"{self.rule} keeps a stranger: {checkpoint}"
             assert len(kept) == len(set(kept)), f"{self.rule} names a checkpoint twice: {kept}"
 
-        _for_all(self.histories(), check)
+        self._for_all(check)
 
     def test_keeps_nothing_of_nothing(self) -> None:
         """An empty history is no error."""
@@ -139,7 +143,7 @@ class RuleContract:
                         f"{self.rule} keeps {lost[0]} while {gone} is there, not once it is gone"
                     )
 
-        _for_all(self.histories(), check, max_examples=250)
+        self._for_all(check, times=2.5)
 
     def test_the_same_history_has_the_same_answer(self) -> None:
         """No memory of earlier calls, and the history is left as it was."""
@@ -152,7 +156,7 @@ class RuleContract:
                 self._kept(history[:end])
             assert self._kept(history) == first, f"{self.rule} answers differently when asked again"
 
-        _for_all(self.histories(), check)
+        self._for_all(check)
 
     def test_equal_checkpoints_are_the_same_to_it(self) -> None:
         """Checkpoints read anew are as good as the objects of before."""
@@ -163,7 +167,7 @@ class RuleContract:
                 f"{self.rule} goes by the identity of objects"
             )
 
-        _for_all(self.histories(), check)
+        self._for_all(check)
 
     def test_gives_reasons_for_what_it_keeps_and_for_nothing_else(self) -> None:
         """Each kept checkpoint has at least one reason, a line of text."""
@@ -177,7 +181,7 @@ class RuleContract:
                 assert lines, f"{self.rule} gives no reason for {checkpoint}"
                 assert all(map(_is_a_line, lines)), f"{self.rule} gives no line of text: {lines}"
 
-        _for_all(self.histories(), check)
+        self._for_all(check)
 
     def test_is_a_value_that_can_be_shown(self) -> None:
         """A copy is equal to it, and the text of both is one line without an address."""
@@ -186,6 +190,12 @@ class RuleContract:
         assert copied == self.rule, f"a copy of {self.rule} is not equal to it"
         assert str(copied) == str(self.rule), f"the text of {self.rule} is not that of its copy"
         assert _is_a_line(str(self.rule)), f"{self.rule} is not one line of text"
+
+    def _for_all(self, check: Callable[[Sequence[Checkpoint]], None], times: float = 1) -> None:
+        tried = given(self.histories())(check)
+        if self.seed is not None:
+            tried = seed(self.seed)(tried)
+        settings(max_examples=round(times * self.examples), deadline=None, phases=_PHASES)(tried)()
 
     def _kept(self, history: Sequence[Checkpoint]) -> set[CheckpointId]:
         return {checkpoint.id for checkpoint in self.rule.keep(history)}
@@ -200,11 +210,3 @@ def _stretches(history: Sequence[Checkpoint]) -> Iterator[Sequence[Checkpoint]]:
 
 def _is_a_line(text: str) -> bool:
     return bool(text.strip()) and len(text.splitlines()) == 1
-
-
-def _for_all(
-    tried: st.SearchStrategy[Sequence[Checkpoint]],
-    check: Callable[[Sequence[Checkpoint]], None],
-    max_examples: int = 100,
-) -> None:
-    settings(max_examples=max_examples, deadline=None, phases=_PHASES)(given(tried)(check))()

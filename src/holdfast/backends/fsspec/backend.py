@@ -14,7 +14,7 @@ from fsspec.core import url_to_fs
 
 from holdfast import disk, layout
 from holdfast.backends import tree
-from holdfast.backends.base import Entry, Moved, Traits, unwatched
+from holdfast.backends.base import MOST_READ, Entry, Moved, Traits, unwatched
 from holdfast.backends.fsspec import directories, failures
 from holdfast.backends.fsspec.clients import Clients
 from holdfast.backends.fsspec.kinds import DEFAULTS, Kind
@@ -114,7 +114,7 @@ class FsspecBackend:
     def read(self, key: str) -> bytes:
         """All bytes of a small object."""
         with self._errors("read", key, may_be_missing=True), self._clients.one() as fs:
-            return bytes(fs.cat_file(self._path(key)))
+            return bytes(fs.cat_file(self._path(key), 0, MOST_READ))
 
     def upload(self, source: Path, key: str, moved: Moved = unwatched) -> None:
         """Put a file's content under a key; what arrived is compared by size."""

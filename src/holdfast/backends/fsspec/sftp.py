@@ -1,6 +1,7 @@
 """SFTP, by fsspec's filesystem, with what it leaves out."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -15,8 +16,10 @@ from holdfast.errors import AccessDenied, StorageError
 #: Seconds to connect, to log in, and for one reply.
 _TIMEOUTS = {"timeout": 10, "banner_timeout": 10, "auth_timeout": 20}
 _REPLY_S = 20.0
-#: How many parts of 32 KiB are asked for ahead; OpenSSH's own client asks for as many.
-_AHEAD = 64
+#: The largest part that every server gives at once (draft-ietf-secsh-filexfer-02, 3), and how many
+#: of them are asked for ahead.
+_PART_BYTES = 32 * 1024
+_AHEAD = 256
 
 
 class _Filesystem(SFTPFileSystem):  # type: ignore[misc]  # fsspec ships no types
@@ -55,12 +58,17 @@ class _Filesystem(SFTPFileSystem):  # type: ignore[misc]  # fsspec ships no type
         callback: Callback = DEFAULT_CALLBACK,
         **_: Any,
     ) -> None:
-        self.ftp.get(
-            rpath,
-            lpath,
-            lambda done, _: callback.absolute_update(done),
-            max_concurrent_prefetch_requests=_AHEAD,
-        )
+        # What paramiko asks for ahead and does not come to use stays in memory until the file is
+        # closed; so it is opened again for every few parts.
+        size = self.ftp.stat(rpath).st_size
+        with Path(lpath).open("wb") as target:
+            for begin in range(0, size, _AHEAD * _PART_BYTES):
+                end = min(begin + _AHEAD * _PART_BYTES, size)
+                asked = [(at, min(_PART_BYTES, end - at)) for at in range(begin, end, _PART_BYTES)]
+                with self.ftp.open(rpath, "rb") as source:
+                    for part in source.readv(asked):
+                        target.write(part)
+                        callback.relative_update(len(part))
 
     def mv(self, old: str, new: str) -> None:
         self.ftp.rename(old, new)

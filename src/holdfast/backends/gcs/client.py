@@ -145,6 +145,7 @@ class GcsClient(GCSFileSystem):  # type: ignore[misc]  # gcsfs ships no types
         body: Iterable[bytes] = (),
         length: int = 0,
         goes_on: bool = False,
+        at_most: int | None = None,
     ) -> Reply:
         """
         Send one request, once.
@@ -156,6 +157,7 @@ class GcsClient(GCSFileSystem):  # type: ignore[misc]  # gcsfs ships no types
             body (Iterable[bytes]): in pieces, each asked for when the one before was handed on.
             length (int): bytes of the body.
             goes_on (bool): status 308 is an answer, that of an upload which is not at its end.
+            at_most (int | None): bytes of the reply's body that are read; all, where None.
 
         Raises:
             RefusedError: the server said no.
@@ -164,7 +166,7 @@ class GcsClient(GCSFileSystem):  # type: ignore[misc]  # gcsfs ships no types
         """
         # Here, and not on the thread that all filesystems share: it may renew the credentials.
         ready = self._get_headers({**(headers or {}), "Content-Length": str(length)})
-        reply: Reply = sync(self.loop, self._ask, method, target, ready, body)
+        reply: Reply = sync(self.loop, self._ask, method, target, ready, body, at_most)
         if not 200 <= reply.status < 300 and not (goes_on and reply.status == 308):
             raise RefusedError.of(reply.status, reply.headers, reply.body)
         return reply
@@ -202,7 +204,12 @@ class GcsClient(GCSFileSystem):  # type: ignore[misc]  # gcsfs ships no types
         return URL(f"{self._location}/{target}", encoded=True)
 
     async def _ask(
-        self, method: str, target: str, headers: dict[str, str], body: Iterable[bytes]
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        body: Iterable[bytes],
+        at_most: int | None,
     ) -> Reply:
         session = await self._set_session()
         loop = asyncio.get_running_loop()
@@ -220,12 +227,23 @@ class GcsClient(GCSFileSystem):  # type: ignore[misc]  # gcsfs ships no types
                 async with session.request(
                     method, self._url(target), headers=headers, data=data, **_SETTINGS
                 ) as response:
-                    return Reply(response.status, response.headers, await response.read())
+                    return Reply(
+                        response.status, response.headers, await _read(response.content, at_most)
+                    )
         except aiohttp.ClientError as error:
             for cause in causes(error):
                 if isinstance(cause, CheckpointError):
                     raise cause from None
             raise
+
+
+async def _read(content: aiohttp.StreamReader, at_most: int | None) -> bytes:
+    data = bytearray()
+    async for piece in content.iter_any():
+        data += piece
+        if at_most is not None and len(data) >= at_most:
+            break
+    return bytes(data[:at_most])
 
 
 class _Lookup:

@@ -232,15 +232,21 @@ class Client:
             yield response.iter_content(_BLOCK_BYTES)
 
     def remove(self, id: str, *, trash: bool) -> None:
-        """Remove a file or folder, for good or into the trash; one that is gone is fine."""
-        trashed = json.dumps({"trashed": True}).encode()
-        method, body = ("PATCH", trashed) if trash else ("DELETE", b"")
-        try:
-            with self._call(method, self._file(id), _FILES, body=body):
-                pass
-        except Refusal as refusal:
-            if refusal.status != HTTPStatus.NOT_FOUND:
-                raise
+        """
+        Remove a file or folder, for good or into the trash.
+
+        Raises:
+            Refusal: it is not there; or Drive did not say that it is gone now.
+        """
+        if trash:
+            body = json.dumps({"trashed": True}).encode()
+            params = {"fields": "trashed"} | _FILES
+            done = self._json("PATCH", self._file(id), params, body=body).get("trashed") is True
+        else:
+            with self._call("DELETE", self._file(id), _FILES) as response:
+                done = response.content.strip() in (b"", b"{}")
+        if not done:
+            raise Refusal(HTTPStatus.OK, "", "it did not say that this was removed")
 
     def _file(self, id: str) -> str:
         return f"/drive/v3/files/{id}"

@@ -152,13 +152,31 @@ class Folders:
 
     def is_there(self, item: Item) -> bool:
         """Whether something that was made or seen is still there, asked by its id."""
-        now = self._client.get(item.id)
-        return now is not None and not now.trashed
+        return self._has(item.id)
+
+    def remove(self, id: str, *, trash: bool) -> None:
+        """Remove a file or folder, and know that it is gone; one that is gone is fine."""
+        try:
+            self._client.remove(id, trash=trash)
+        except Refusal as refusal:
+            if refusal.status != HTTPStatus.NOT_FOUND:
+                raise
+            self.check_sight()
+        self._known.removed(id)
+
+    def check_sight(self) -> None:
+        """
+        Tell what is missing from what this account does not see any more, where all is missing.
+
+        Raises:
+            Refusal: it does not even see where paths begin.
+        """
+        self._client.find(f"{_in(self.base.id)} and {_called('~')}", self.base.drive)
 
     def doubt(self, directory: str) -> bool:
         """Ask for the folders of a path by their ids, and forget what is gone; whether any is."""
         ids = {id for level in _levels(directory) for id in self._ids_of(level)}
-        gone = [id for id in ids if (now := self._client.get(id)) is None or now.trashed]
+        gone = [id for id in ids if not self._has(id)]
         for id in gone:
             self._known.removed(id)
         for level in _levels(directory):
@@ -234,10 +252,17 @@ class Folders:
         try:
             found = self._client.find(query, self.base.drive)
         except Refusal as refusal:
-            if refusal.status == HTTPStatus.NOT_FOUND and parent != self.base.id:
-                return []  # deleted since its id was found
-            raise
+            if refusal.status != HTTPStatus.NOT_FOUND or parent == self.base.id:
+                raise
+            self.check_sight()
+            return []  # deleted since its id was found
         return [item for item in found if not self._known.is_gone(item.id)]
+
+    def _has(self, id: str) -> bool:
+        now = self._client.get(id)
+        if now is None:
+            self.check_sight()
+        return now is not None and not now.trashed
 
     def _make(self, level: str, parent: str) -> Item:
         item, _ = made_once(

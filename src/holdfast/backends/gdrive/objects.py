@@ -1,6 +1,7 @@
 """Files under paths of one place in Drive, as one process sees them."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
@@ -52,14 +53,29 @@ class Objects:
         """
         The content of a file as it comes in, gone on with where it is cut.
 
+        Only at its end is it known to be what Drive has.
+
         Raises:
             NotFoundError: there is no such file.
+            Refusal: other bytes came than Drive has.
         """
-        missing = NotFoundError(f"there is no {path} in Drive.")
         found = self._folders.glance(path)
         if not found:
-            raise missing
-        item, start = found[0], 0
+            raise NotFoundError(f"there is no {path} in Drive.")
+        item, size = found[0], 0
+        digest = hashlib.md5(usedforsecurity=False)  # the one that Drive tells
+        for block in self._blocks(path, item):
+            size += len(block)
+            digest.update(block)
+            yield block
+        if size != item.size:
+            raise Refusal(HTTPStatus.OK, "", f"{size:,} bytes in place of {item.size:,}")
+        if digest.hexdigest() != item.md5:
+            raise Refusal(HTTPStatus.OK, "", "the bytes that came differ from those it has")
+
+    def _blocks(self, path: str, item: Item) -> Iterator[bytes]:
+        """The content of an item, block by block, gone on with where it is cut."""
+        start = 0
         while start < item.size:
             begun = start
             try:
@@ -72,12 +88,11 @@ class Objects:
                     raise
             except Refusal as refusal:
                 if refusal.status == HTTPStatus.NOT_FOUND:  # removed since it was looked for
-                    raise missing from refusal
+                    self._folders.check_sight()
+                    raise NotFoundError(f"there is no {path} in Drive.") from refusal
                 raise
             else:
                 break
-        if start != item.size:
-            raise Refusal(HTTPStatus.OK, "", f"{start:,} bytes in place of {item.size:,}")
 
     def files(self, prefix: str, after: str) -> Iterator[tuple[str, Item]]:
         """Every file whose path starts with the prefix and sorts after `after`, in order."""
@@ -93,16 +108,12 @@ class Objects:
             # A try that nobody heard of may have made it, and no listing show it yet.
             if (attempt := self.known.attempts.get(directory + name)) is not None:
                 doomed.add(attempt.id)
-        in_parallel(partial(self._remove, trash=trash), doomed, at_once=PARALLEL)
+        in_parallel(partial(self._folders.remove, trash=trash), doomed, at_once=PARALLEL)
         for name in names:
             self.known.attempts.pop(directory + name, None)
         # Nothing is lost by a folder that stays.
         with contextlib.suppress(Refusal, requests.RequestException):
             self._tidy(directory, parents, trash=trash)
-
-    def _remove(self, id: str, *, trash: bool) -> None:
-        self._client.remove(id, trash=trash)
-        self.known.removed(id)
 
     def _tidy(self, directory: str, parents: list[str], *, trash: bool) -> None:
         """
@@ -120,6 +131,6 @@ class Objects:
                     # For good it would take along what somebody has put into the trash.
                     if not self._folders.is_empty(parent, trash_too=not trash):
                         return
-                    self._remove(parent, trash=trash)
+                    self._folders.remove(parent, trash=trash)
             directory = directory[: directory.rstrip("/").rfind("/") + 1]
             parents = self._folders.twins(directory) if directory != top else []

@@ -170,8 +170,7 @@ class Uploads:
 
     def _discard(self, path: str, made: Item) -> None:
         """Remove what we have made."""
-        self._client.remove(made.id, trash=False)
-        self._known.removed(made.id)
+        self._folders.remove(made.id, trash=False)
         self._known.attempts.pop(path, None)
 
     def _send_parts(

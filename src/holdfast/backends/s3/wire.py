@@ -21,7 +21,7 @@ from botocore.awsrequest import (
 from botocore.httpsession import URLLib3Session
 from botocore.response import StreamingBody
 
-from holdfast.backends.base import Moved
+from holdfast.backends.base import MOST_READ, Moved
 from holdfast.backends.s3.failures import RedirectedError
 from holdfast.backends.translating import causes
 from holdfast.errors import CheckpointError, StorageError
@@ -136,10 +136,21 @@ class Arrival:
         self._body = StreamingBody(response.raw, response.headers.get("content-length"))
 
     async def read(self) -> bytes:
-        """All of it."""
-        pieces: list[bytes] = []
-        await self.pour(pieces.append)
-        return b"".join(pieces)
+        """
+        What a small object or a refusal says: all of it, but no more than `MOST_READ`.
+
+        Raises:
+            botocore.exceptions.BotoCoreError: it broke off, or was shorter than announced.
+        """
+
+        def read() -> bytes:
+            data = bytearray()
+            with contextlib.closing(self._body):
+                while piece := self._body.read(min(PIECE_BYTES, MOST_READ - len(data))):
+                    data += piece
+            return bytes(data)
+
+        return await aside(read)
 
     async def pour(self, put: Callable[[bytes], object]) -> None:
         """
