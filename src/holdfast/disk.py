@@ -8,12 +8,13 @@ the kernel may have dropped its pages and answers "done" the second time.
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,8 @@ from holdfast.errors import AccessDenied, InvalidInputError, StorageError, Stora
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
+#: Bytes in one read of a copy.
+_BLOCK_BYTES = 1024 * 1024
 
 
 @contextlib.contextmanager
@@ -57,25 +60,63 @@ def disk_errors(action: str, place: Path | str) -> Iterator[None]:
         raise StorageError(f"{what}. {safe} {cure}", errno=error.errno) from error
 
 
-def write_new(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def new_file(path: Path, *, durable: bool = True) -> Iterator[Callable[[bytes], None]]:
     """
-    Write a file that must not exist yet, and make its content durable; its name is not yet.
+    Write a file that must not exist yet; where anything fails, nothing of it is left.
+
+    Parameters:
+        path (Path): its name, which is not durable yet afterwards.
+        durable (bool): whether its content is.
+
+    Yields:
+        Callable[[bytes], None]: puts bytes at the end, all of them.
 
     Raises:
-        OSError: it exists, or could not be written; then nothing of it is left.
+        OSError: it exists, or could not be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            yield write
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)  # a full disk may show only here
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a small file as `new_file`, durably."""
+    with new_file(path) as write:
+        write(data)
+
+
+def copy_new(source: Path, target: Path) -> None:
+    """Copy a file's content into a new one, as `new_file`; it is not durable yet."""
+    with source.open("rb", buffering=0) as file, new_file(target, durable=False) as write:
+        while block := file.read(_BLOCK_BYTES):
+            write(block)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """
+    Copy the files below a directory to below another one, as `copy_new`.
+
+    Raises:
+        InvalidInputError, OSError: as `walk` and `copy_new`; a part may have been copied.
+    """
+    for path in [path for path, _ in walk(source)]:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        copy_new(source / path, target / path)
 
 
 def replace(path: Path, data: bytes, *, temporary: str) -> None:
@@ -85,6 +126,38 @@ def replace(path: Path, data: bytes, *, temporary: str) -> None:
     write_new(beside, data)
     beside.rename(path)
     sync_directory(path.parent)
+
+
+def open_file(path: Path) -> io.FileIO:
+    """
+    Open a regular file for reading: no link, and nothing that would keep us waiting, as a pipe.
+
+    Raises:
+        OSError: it is missing, something else, or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        opened.pop_all()
+    return io.FileIO(descriptor)
+
+
+def read_small(path: Path, at_most: int) -> bytes:
+    """
+    The content of a small file; of a larger one its first bytes, by one more than it may have.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    parts: list[bytes] = []
+    left = at_most + 1
+    with open_file(path) as file:
+        while left and (part := file.read(left)):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
 
 
 def sync_file(path: Path) -> None:
@@ -137,18 +210,26 @@ def walk(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
     Raises:
         InvalidInputError: something is neither a file nor a directory: a link, a socket, a device.
     """
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+    waiting = _inside(directory, "")
+    while waiting:
+        path, entry = waiting.pop()
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            for path, below in walk(Path(entry.path)):
-                yield f"{entry.name}/{path}", below
+            waiting += _inside(entry, f"{path}/")
         elif stat.S_ISREG(status.st_mode):
-            yield entry.name, status
+            yield path, status
         else:
             raise InvalidInputError(
                 f"{entry.path} is neither a file nor a directory; nothing was saved. "
                 "Links and special files are not kept: replace it by what it stands for."
             )
+
+
+def _inside(directory: os.PathLike[str], above: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """What lies in a directory, the last first."""
+    with os.scandir(directory) as entries:
+        found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+    return [(above + entry.name, entry) for entry in found]
 
 
 def remove(path: Path, *, but: str | None = None) -> None:
@@ -186,7 +267,7 @@ def move_directory(source: Path, target: Path) -> None:
             raise
         beside = target.with_name(f"~{new_name()}")
         try:
-            shutil.copytree(source, beside)
+            copy_tree(source, beside)
             sync_tree(beside)
             beside.rename(target)
         except BaseException:
@@ -206,6 +287,17 @@ def make_private(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(0o700)
         sync_directory(path.parent)
+    check_private(path)
+
+
+def check_private(path: Path) -> None:
+    """
+    Make sure that a directory is one that only this user can write to.
+
+    Raises:
+        InvalidInputError: as `make_private`.
+        FileNotFoundError: it is missing.
+    """
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise InvalidInputError(
@@ -279,7 +371,8 @@ class Lock:
         with self._guard:
             descriptor = self._held.pop((os.getpid(), self.path), None)
             if descriptor is not None:
-                os.close(descriptor)
+                with contextlib.suppress(OSError):  # closed all the same, and nothing was written
+                    os.close(descriptor)
 
 
 os.register_at_fork(after_in_child=Lock.after_fork)

@@ -11,7 +11,9 @@ What is read back from a listing is parsed by the functions here. A name that do
 somebody else's: it is neither followed nor removed.
 """
 
+import itertools
 import re
+import string
 from collections.abc import Iterable
 
 from holdfast.checkpoint import CheckpointId
@@ -37,16 +39,20 @@ PARTIAL = "~"
 #: Every name that may lie at the root of a store.
 TOP_LEVEL = frozenset(
     [
-        MANIFESTS.rstrip("/"),
-        FILES.rstrip("/"),
-        PINS.rstrip("/"),
-        DOOMED.rstrip("/"),
-        PROBES.rstrip("/"),
+        MANIFESTS.removesuffix("/"),
+        FILES.removesuffix("/"),
+        PINS.removesuffix("/"),
+        DOOMED.removesuffix("/"),
+        PROBES.removesuffix("/"),
         WORKSPACE,
     ]
 )
 
 _PART = re.compile(r"(?!-)[A-Za-z0-9._\-+=,@]{1,128}")
+_CHARACTERS = (string.ascii_letters + string.digits + "._-+=,@/").encode()
+_MAX_PART = 128
+#: Parts of a key that some places, and every directory, take for another key.
+_NOWHERE = frozenset({"", ".", ".."})
 _MAX_PARTS = 8
 _MAX_PATH = 512
 #: Names that Windows keeps for devices, with any suffix (Microsoft, "Naming Files, Paths, and
@@ -100,7 +106,9 @@ def parse_file_key(key: str) -> tuple[CheckpointId, str] | None:
         return None
     name, _, path = key.removeprefix(FILES).partition("/")
     checkpoint = CheckpointId.parse(name)
-    return (checkpoint, path) if checkpoint and path else None
+    if checkpoint is None or _NOWHERE & {*path.split("/")}:
+        return None
+    return checkpoint, path
 
 
 def pin_key(name: str, checkpoint: CheckpointId) -> str:
@@ -114,7 +122,7 @@ def parse_pin_key(key: str) -> tuple[str, CheckpointId] | None:
         return None
     name, _, last = key.removeprefix(PINS).partition("/")
     checkpoint = CheckpointId.parse(last)
-    return (name, checkpoint) if checkpoint and name else None
+    return (name, checkpoint) if checkpoint and name not in _NOWHERE else None
 
 
 def doomed_prefix(checkpoint: CheckpointId) -> str:
@@ -131,7 +139,8 @@ def parse_doomed_key(key: str) -> CheckpointId | None:
     """The id that a mark's key names; None if it names none."""
     if not key.startswith(DOOMED):
         return None
-    return CheckpointId.parse(key.removeprefix(DOOMED).partition(".")[0])
+    name, _, token = key.removeprefix(DOOMED).partition(".")
+    return CheckpointId.parse(name) if token else None
 
 
 def probe_prefix(token: str) -> str:
@@ -180,25 +189,52 @@ def check_paths(paths: Iterable[str]) -> None:
     when case is ignored, part by part, and none is a directory of another.
 
     Raises:
-        InvalidInputError: the first path that breaks this, and how.
+        InvalidInputError: a path that breaks this, and how.
     """
-    seen: dict[str, tuple[str, str]] = {}
-    for path in paths:
-        parts = path.split("/")
-        if len(parts) > _MAX_PARTS or len(path) > _MAX_PATH:
+    given = list(paths)
+    for path in given:
+        if len(path) > _MAX_PATH or path.count("/") >= _MAX_PARTS:
             raise InvalidInputError(
                 f"the path {path[:80]!r} is too long: at most {_MAX_PARTS} parts and {_MAX_PATH} "
                 "characters. Give it a shorter one."
             )
-        for end, part in enumerate(parts, start=1):
-            check_part(part, f"the path {path!r}")
-            here = ("/".join(parts[:end]), "file" if end == len(parts) else "directory")
-            earlier = seen.get(here[0].lower())
-            if earlier is None:
-                seen[here[0].lower()] = here
-            elif earlier != here or here[1] == "file":
-                raise InvalidInputError(
-                    f"the paths {earlier[0]!r} and {path!r} cannot lie side by side everywhere: "
-                    "they are equal when case is ignored, or one is a directory of the other. "
-                    "Rename one."
-                )
+    if not _are_plain(given):
+        for path in given:
+            for part in path.split("/"):
+                check_part(part, f"the path {path!r}")
+    # In this order a path is next to one that it collides with, if there is any.
+    ordered = (path.split("/") for path in sorted(given, key=_order))
+    for one, other in itertools.pairwise(ordered):
+        if one[0].lower() == other[0].lower() and _collide(one, other):
+            raise InvalidInputError(
+                f"the paths {'/'.join(one)!r} and {'/'.join(other)!r} cannot lie side by side "
+                "everywhere: they are equal when case is ignored, or one is a directory of the "
+                "other. Rename one."
+            )
+
+
+def _are_plain(paths: list[str]) -> bool:
+    """Whether `check_part` surely lets every part pass; a manifest may have tens of thousands."""
+    text = f"/{'/'.join(paths)}/"
+    return (
+        text.isascii()
+        and not text.encode().translate(None, _CHARACTERS)
+        and not any(unfit in text for unfit in ("//", "/-", "./"))
+        and max(map(len, text.split("/"))) <= _MAX_PART
+        and _DEVICES.isdisjoint(text.lower().replace(".", "/").split("/"))
+    )
+
+
+def _order(path: str) -> str:
+    """Sorts paths that are equal but for case together, and after a path what lies in it."""
+    return path.lower().replace("/", "\0")
+
+
+def _collide(one: list[str], other: list[str]) -> bool:
+    """Whether a part that differs in case alone, or none at all, tells two paths apart."""
+    if one[:-1] == other[:-1]:  # most lie side by side
+        return one[-1].lower() == other[-1].lower()
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            return mine.lower() == theirs.lower()
+    return True

@@ -22,6 +22,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 _MAX_SIZE = 2**45
 #: Bytes that a draft's record may gain when it becomes a manifest: its kind, its session's digits.
 _GROWTH = 64
+#: Characters of a record that an error shows.
+_MAX_TEXT = 300
 
 Metadata = Mapping[str, str | int | float | bool | None]
 
@@ -38,7 +40,7 @@ def write(checkpoint: Checkpoint, kind: Literal["checkpoint", "draft"] = "checkp
     Write a manifest, or the same of a draft, which may have no session yet (0).
 
     Raises:
-        InvalidInputError: it would be larger than a reader takes.
+        InvalidInputError: it would be larger, or have more values, than a reader takes.
     """
     return _bounded(
         {
@@ -81,7 +83,7 @@ def read(data: bytes, expected: CheckpointId) -> Checkpoint | Tombstone:
     try:
         return _read(members, expected)
     except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-        raise FormatError(f"the manifest of {expected} is not valid: {error}") from error
+        raise FormatError(f"the manifest of {expected} is not valid: {_brief(error)}") from error
 
 
 def read_staged(data: bytes, kind: Literal["checkpoint", "draft"]) -> Checkpoint:
@@ -98,7 +100,7 @@ def read_staged(data: bytes, kind: Literal["checkpoint", "draft"]) -> Checkpoint
     try:
         return _read_staged(members, kind)
     except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-        raise FormatError(f"the {kind}'s record is not valid: {error}") from error
+        raise FormatError(f"the {kind}'s record is not valid: {_brief(error)}") from error
 
 
 def check_format(members: Mapping[str, Any]) -> None:
@@ -110,7 +112,7 @@ def check_format(members: Mapping[str, Any]) -> None:
     """
     version = members.get("format")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise FormatError(f"the record names no format of Holdfast: {version!r}")
+        raise FormatError(f"the record names no format of Holdfast: {_brief(repr(version))}")
     if version > FORMAT:
         raise FormatError(
             f"the record is of format {version}; this version of Holdfast reads up to {FORMAT}. "
@@ -272,6 +274,11 @@ def _bounded(members: Mapping[str, Any], limit: int) -> bytes:
             f"{limit:,}; nothing was committed. Save fewer files (several thousand "
             "fit) or less metadata."
         )
+    if record.count_values(data) > record.MAX_VALUES:
+        raise InvalidInputError(
+            f"the manifest would have more than {record.MAX_VALUES:,} values; nothing was "
+            "committed. Give fewer metrics or less metadata, or put them into a file."
+        )
     return data
 
 
@@ -309,6 +316,12 @@ def _is_flat(value: object) -> bool:
             return math.isfinite(value)
         case _:
             return False
+
+
+def _brief(found: object) -> str:
+    """What is wrong, without all of what a hostile record may hold."""
+    text = str(found)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 def _object(members: object) -> dict[str, Any]:

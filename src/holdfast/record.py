@@ -20,7 +20,12 @@ from holdfast.errors import FormatError
 MAX_BYTES = 1024 * 1024
 #: Integers above this are not the same number in every JSON reader (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
+#: Values that a record may have, so that reading a hostile one ends soon. A manifest of as many
+#: files as fit has half of them.
+MAX_VALUES = 2**16
 
+#: A text, also one that nobody has ended.
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _TAIL = ',\n  "digest": "sha256:{}"\n}}\n'
 _TAIL_PATTERN = re.compile(rb',\n  "digest": "sha256:([0-9a-f]{64})"\n\}\n\Z')
 _TAIL_BYTES = len(_TAIL.format("0" * 64))
@@ -38,8 +43,9 @@ def decode(data: bytes) -> dict[str, Any]:
     Read a record back, or refuse it.
 
     Raises:
-        FormatError: it is too large, not UTF-8, not strict JSON (a duplicate key, NaN, infinity, an
-            integer of 2^53 or more, a lone surrogate, deep nesting), or its digest differs.
+        FormatError: it is too large, has too many values, is not UTF-8 or not strict JSON (a
+            duplicate key, NaN, infinity, an integer of 2^53 or more, a lone surrogate, deep
+            nesting), or its digest differs.
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"the record has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
@@ -47,12 +53,25 @@ def decode(data: bytes) -> dict[str, Any]:
     if tail is None:
         raise FormatError("the record does not end with its digest: it is cut short or damaged")
     head = data[: tail.start()]
+    if count_values(head) > MAX_VALUES:
+        raise FormatError(f"the record is not strict JSON of at most {MAX_VALUES:,} values")
     if hashlib.sha256(head).hexdigest().encode() != tail[1]:
         raise FormatError("the record's digest differs from its content: it is damaged")
     members = parse(head + b"\n}", "the record")
     if "digest" in members:
         raise FormatError("the record is not strict JSON: a key appears twice")
     return members
+
+
+def count_values(data: bytes) -> int:
+    """How many values a text of JSON has at most: numbers, texts, lists, objects and others."""
+    count = _count_openings(data)
+    return count if count <= MAX_VALUES else _count_openings(_TEXT.sub(b"", data))
+
+
+def _count_openings(data: bytes) -> int:
+    """How many values begin: each after a comma, or first in a list or an object."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
@@ -74,7 +93,8 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
             parse_float=_float,
             parse_int=_integer,
         )
-        json.dumps(members, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
+        if rb"\u" in data:
+            json.dumps(members, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is not strict JSON: {error}") from error
     if not isinstance(members, dict):
@@ -96,7 +116,7 @@ def _refuse_constant(text: str) -> None:
 def _float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
+        raise ValueError(f"{text[:20]} is too large")
     return number
 
 

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from holdfast import disk, hashing
+from holdfast import disk, hashing, layout
 from holdfast.errors import FormatError, InvalidInputError
 
 
@@ -219,10 +219,12 @@ class Files:
 
         Raises:
             InvalidInputError: the path is missing, or something in it is a link or special.
+            StorageError: they could not be read, or that directory has no room.
         """
-        snapshot = FilesSnapshot(Path(tempfile.mkdtemp(prefix="holdfast-")))
-        copy_files(self.path, snapshot.copy)
-        return snapshot
+        with disk.disk_errors("copy for a snapshot", self.path):
+            snapshot = FilesSnapshot(Path(tempfile.mkdtemp(prefix="holdfast-")))
+            copy_files(self.path, snapshot.copy)
+            return snapshot
 
     def restore(self, directory: Path) -> None:
         """
@@ -233,7 +235,12 @@ class Files:
 
         Raises:
             InvalidInputError: nothing was kept, or the path is a file and none of that name was.
+            StorageError: the disk failed. What was at the path is still there.
         """
+        with disk.disk_errors("restore into", self.path):
+            self._restore(directory)
+
+    def _restore(self, directory: Path) -> None:
         kept = [path for path, _ in disk.walk(directory)]
         if not kept:
             raise InvalidInputError(f"no file lies below {directory}; {self.path} is as it was.")
@@ -247,19 +254,17 @@ class Files:
         fresh = self.path.with_name(f"~{disk.new_name()}")
         try:
             if is_file:
-                shutil.copyfile(directory / self.path.name, fresh)
+                disk.copy_new(directory / self.path.name, fresh)
                 fresh.replace(self.path)
                 return
-            shutil.copytree(directory, fresh)
+            disk.copy_tree(directory, fresh)
+            if os.path.lexists(self.path):
+                _take_the_place(fresh, self.path)
+            else:
+                fresh.rename(self.path)
         except BaseException:
             _drop(fresh)
             raise
-        if self.path.exists():
-            old = self.path.rename(self.path.with_name(f"~{disk.new_name()}"))
-            fresh.rename(self.path)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(self.path)
 
 
 class FilesSnapshot:
@@ -318,10 +323,11 @@ def copy_files(source: Path, into: Path) -> None:
     Copy a file, or the files below a directory, into an empty directory.
 
     Raises:
-        InvalidInputError: the source is missing or empty, or holds a link or something special.
+        InvalidInputError: the source is missing or empty, holds a link or something special, or a
+            path that `layout.check_paths` refuses.
     """
     for _, file, target in _copies(source, into):
-        shutil.copyfile(file, target)
+        disk.copy_new(file, target)
 
 
 def _copies(source: Path, into: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -332,19 +338,32 @@ def _copies(source: Path, into: Path) -> Iterator[tuple[str, Path, Path]]:
             "Give the path of what was written."
         )
     if source.is_file():
+        layout.check_paths([source.name])
         yield source.name, source, into / source.name
         return
     paths = [path for path, _ in disk.walk(source)]
     if not paths:
         raise InvalidInputError(f"no file lies below {source}; nothing was saved.")
+    layout.check_paths(paths)  # before the first is copied
     for path in paths:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         yield path, source / path, target
 
 
+def _take_the_place(fresh: Path, path: Path) -> None:
+    """Move a directory to where another one is, which goes; if it cannot be moved, that stays."""
+    old = path.rename(path.with_name(f"~{disk.new_name()}"))
+    try:
+        fresh.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    _drop(old)
+
+
 def _drop(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         disk.remove(path)
     else:
         path.unlink(missing_ok=True)

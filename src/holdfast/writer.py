@@ -58,6 +58,7 @@ class Writer:
         self.claimed: dict[int, CheckpointId] = {}
         self.superseded: SupersededError | None = None
         self._lap = 0
+        self._earlier = 0
         self._last: tuple[int, str] | None = None
         self._sessions: dict[int, int] = {}
 
@@ -99,6 +100,17 @@ class Writer:
     def session(self, lap: int) -> int | None:
         """The number of a lap's session, if it has one yet."""
         return self._sessions.get(lap)
+
+    def come_after(self, session: int) -> None:
+        """Note a session that is earlier than all for which this writer has no number yet."""
+        self._earlier = max(self._earlier, session)
+
+    def likely_session(self, lap: int) -> int:
+        """The number of a lap's session; where it has none yet, the one that it would get now."""
+        known = max((each for each in self._sessions if each <= lap), default=None)
+        if known is not None:
+            return self._sessions[known] + lap - known
+        return max(self._earlier, self.parent.session if self.parent else 0) + 1 + lap
 
     @property
     def newest_session(self) -> int | None:
