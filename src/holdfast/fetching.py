@@ -1,7 +1,9 @@
 """The way back: verify what lies in the store, and hand it on with every byte hashed."""
 
 import contextlib
+import errno
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from holdfast.state import check_held, check_size
 #: How often a file is fetched, or read where it lies, before the difference is believed to lie in
 #: the store.
 _TRIES, _TRIES_IN_PLACE = 3, 2
+
+_MISSING = "missing"
 
 T = TypeVar("T")
 
@@ -178,6 +182,8 @@ class CheckpointContents:
         with self._noted():
             sizes = _sizes_below(layout.files_prefix(self._checkpoint.id), self._backend)
             for damage in _verify(self._checkpoint, sizes, self._backend, workspace=None):
+                if damage.what == _MISSING and not self._backend.traits.fresh:
+                    continue  # the listing may lag behind: it is missed when it cannot be read
                 _check_not_removed(self._checkpoint, self._backend)
                 raise _corrupt(self._checkpoint, damage.path, damage.what)
 
@@ -224,7 +230,9 @@ class CheckpointContents:
     def _bring(self, file: File) -> Path:
         """Where a file lies in the scratch directory, after a download if it does not lie there."""
         target = self._target(file)
-        if not target.exists():
+        with disk.disk_errors("look at", target):
+            is_there = target.exists()
+        if not is_there:
             with self._missing_is_damage(file):
                 self._backend.download(layout.file_key(self._checkpoint.id, file.path), target)
         return target
@@ -233,8 +241,8 @@ class CheckpointContents:
         target = self._target(file)
 
         def copy(opened: io.FileIO) -> str:
-            target.unlink(missing_ok=True)  # of the try before
             with disk.disk_errors("copy to", target):
+                target.unlink(missing_ok=True)  # of the try before
                 return hashing.copy_hashed(opened, target, durable=False)
 
         self._read(file, copy)
@@ -259,8 +267,9 @@ class CheckpointContents:
         if free < self._checkpoint.size:
             raise StorageFull(
                 f"{self._checkpoint} has {self._checkpoint.size:,} bytes and the workspace "
-                f"{directory} has room for {free:,}. The store is untouched. Make room, or open "
-                "the store with another `workspace`."
+                f"{directory} has room for {free:,}: {os.strerror(errno.ENOSPC)}. The store is "
+                "untouched. Make room, or open the store with another `workspace`.",
+                errno=errno.ENOSPC,
             )
 
     @contextlib.contextmanager
@@ -269,7 +278,7 @@ class CheckpointContents:
             yield
         except NotFoundError as error:
             _check_not_removed(self._checkpoint, self._backend)
-            raise _corrupt(self._checkpoint, file.path, "missing") from error
+            raise _corrupt(self._checkpoint, file.path, _MISSING) from error
 
 
 def report(
@@ -317,7 +326,7 @@ def _verify(
     for file in checkpoint.files:
         size = sizes.get(layout.file_key(checkpoint.id, file.path))
         if size is None:
-            yield Damage(checkpoint.id, file.path, "missing")
+            yield Damage(checkpoint.id, file.path, _MISSING)
         elif size != file.size:
             what = f"{size:,} bytes in the place of {file.size:,}"
             yield Damage(checkpoint.id, file.path, what)

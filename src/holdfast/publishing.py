@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Self
 
 from holdfast import hashing, layout, manifest
-from holdfast.backends.base import Backend
+from holdfast.backends.base import Backend, SyncsNames
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import MAX_SESSION, Checkpoint, CheckpointId, next_try
 from holdfast.errors import (
@@ -226,16 +227,25 @@ def _noted(data: bytes) -> Checkpoint:
 def _check_draft(draft: Draft, checkpoint: Checkpoint) -> None:
     for file in checkpoint.files:
         path = draft.directory / file.path
-        cause = None
         try:
-            good = path.is_file() and hashing.hash_file(path) == file.hash
-        except OSError as error:
-            good, cause = False, error
+            inside = not any(_is_link(each, draft.directory) for each in (path, *path.parents))
+            good = inside and path.is_file() and hashing.hash_file(path) == file.hash
+        except OSError as error:  # it keeps no other draft, and no save, from being published
+            raise CorruptionError(
+                f"its file {file.path} cannot be read: {error.strerror}. What is committed is "
+                "untouched. store.recover() tries it again; remove the directory when it is of no "
+                "more use."
+            ) from error
         if not good:
             raise CorruptionError(
                 f"its file {file.path} was damaged while it lay in the workspace. What is "
                 "committed is untouched. Remove the directory when it is of no more use."
-            ) from cause
+            )
+
+
+def _is_link(path: Path, directory: Path) -> bool:
+    """Whether a directory, or what lies in it, is a link, which may lead to anything."""
+    return path.is_relative_to(directory) and path.is_symlink()
 
 
 def _upload(draft: Draft, checkpoint: Checkpoint, backend: Backend) -> None:
@@ -273,7 +283,7 @@ def _commit(checkpoint: Checkpoint, data: bytes, backend: Backend) -> None:
         except StorageError as unknown:
             raise StorageError(
                 f"whether step {checkpoint.step:,} was committed to {backend.url} is unknown: "
-                f"{error} Reading it back failed too: {unknown} The checkpoint may exist. What "
+                f"{error} Looking for it failed too: {unknown} The checkpoint may exist. What "
                 "was committed before is untouched, and the draft is kept. Call store.recover() "
                 "to settle it.",
                 errno=error.errno,
@@ -282,10 +292,14 @@ def _commit(checkpoint: Checkpoint, data: bytes, backend: Backend) -> None:
 
 
 def _is_committed(checkpoint: Checkpoint, data: bytes, backend: Backend) -> bool:
+    """Whether an attempt's manifest is there, durably."""
+    key = layout.manifest_key(checkpoint.id)
     try:
-        found = backend.read(layout.manifest_key(checkpoint.id))
+        found = backend.read(key)
     except NotFoundError:
         return False
     if found != data:  # a tombstone, or somebody else's: the whole record counts, not the key
         raise AttemptLostError
+    if isinstance(backend, SyncsNames):  # whoever created it was told that it failed, or has died
+        backend.sync_name(key)
     return True

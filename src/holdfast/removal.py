@@ -149,7 +149,7 @@ class Remover:
 
     def _finish_earlier_prunes(self) -> None:
         marked = (layout.parse_doomed_key(entry.key) for entry in self._backend.scan(layout.DOOMED))
-        for id in {id for id in marked if id}:
+        for id in sorted({id for id in marked if id}):
             if not self._has_manifest(id):
                 self._remove_files_and_marks(id)
 
@@ -191,14 +191,24 @@ class Remover:
 
     def _fenced(self, id: CheckpointId, writer: str) -> bool:
         """Make sure that an attempt cannot commit any more; False if it has."""
+        # Asked for by its name first: a listing may miss it, and some servers overwrite what they
+        # were told not to.
+        with contextlib.suppress(NotFoundError):
+            return self._is_tombstone(id)
         try:
             self._backend.create(layout.manifest_key(id), manifest.write_tombstone(id, writer))
         except AlreadyExists:
             try:
-                return isinstance(self._catalog.read_again(id), Tombstone)
-            except (NotFoundError, FormatError):
+                return self._is_tombstone(id)
+            except NotFoundError:
                 return False
         return True
+
+    def _is_tombstone(self, id: CheckpointId) -> bool:
+        try:
+            return isinstance(self._catalog.read_again(id), Tombstone)
+        except FormatError:
+            return False  # a manifest that we cannot read protects as well as any other
 
     def _marks_and_pins_of_nothing(self) -> list[str]:
         keys = [
@@ -212,11 +222,9 @@ class Remover:
 
     def _has_manifest(self, id: CheckpointId) -> bool:
         try:
-            return not isinstance(self._catalog.read_again(id), Tombstone)
+            return not self._is_tombstone(id)
         except NotFoundError:
             return False
-        except FormatError:
-            return True  # one that we cannot read protects as well as any other
 
 
 def _pinned(key: str) -> CheckpointId | None:

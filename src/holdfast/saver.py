@@ -9,10 +9,8 @@ import time
 import traceback
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Literal, Self
@@ -27,8 +25,9 @@ from holdfast.errors import (
     StorageError,
     SupersededError,
 )
+from holdfast.pending import Job, Pending
 from holdfast.staging import Draft
-from holdfast.state import BorrowingSnapshot, Snapshot, State, write_state
+from holdfast.state import BorrowingSnapshot, State, write_state
 from holdfast.store import CheckpointStore, Metadata, Metrics
 
 #: Seconds that an interpreter's exit waits for what is pending; what is left stays a draft.
@@ -36,13 +35,6 @@ EXIT_SECONDS = 20.0
 #: Seconds that a save waits for the one before it, so that a run of very short epochs on a quick
 #: place keeps them all. It is less than anybody notices in a longer one.
 PATIENCE_SECONDS = 0.5
-
-
-@dataclass(eq=False)
-class _Job:
-    draft: Draft
-    snapshot: Snapshot | None
-    future: "Future[Checkpoint]" = field(default_factory=Future)
 
 
 #: The savers that are in use, for those who wait for all of them.
@@ -55,9 +47,10 @@ class Saver:
 
     A save blocks for the snapshot; staging, uploading, committing and pruning happen on one worker
     thread, in order. When more wait than `max_pending`, for longer than half a second, the oldest
-    waiting save gives way and its future fails. A place that fails does not stop training: what was
-    staged stays in the workspace, a warning says how old the newest durable checkpoint is, and it
-    is sent before the next save.
+    waiting save gives way and its future fails. A place that fails, or does not answer, does not
+    stop training: what was staged stays in the workspace, never more than `max_pending` beside the
+    one that is being sent; a warning says how old the newest durable checkpoint is; and it is sent
+    before the next save.
 
     The first saver of a process for a place proves that a save can succeed there, as
     `CheckpointStore.preflight` does. A missing right or a full disk is raised at once; where the
@@ -67,8 +60,8 @@ class Saver:
 
     Parameters:
         store (CheckpointStore): where to save.
-        max_pending (int): how many saves may wait beside the one that is being sent, and how many
-            staged drafts are kept for a place that fails.
+        max_pending (int): how many saves may wait beside the one that is being staged or sent, as
+            staged drafts where the place fails.
         on_error (str): `warn` goes on training when a save failed; `raise` raises
             `PendingSaveError` at the next save.
         clock (Callable[[], datetime]): gives the time that ages are counted from.
@@ -92,15 +85,12 @@ class Saver:
         self.store = store
         self.newest: Checkpoint | None = None
         """The newest checkpoint that this saver has made durable."""
-        self._max_pending = max_pending
         self._on_error = on_error
         self._clock = clock
-        self._waiting: deque[_Job] = deque()
-        self._kept: deque[_Job] = deque()
+        self._pending = Pending(max_pending)
         self._failure: CheckpointError | None = None
         self._again = False
         self._closed = False
-        self._changed = threading.Condition()
         self._pid = os.getpid()
         self._worker: threading.Thread | None = None
         _live.add(self)
@@ -140,11 +130,11 @@ class Saver:
         self._check_open()
         if self._on_error == "raise" or isinstance(self._failure, SupersededError):
             self._raise_failure()
-        with self._changed:
+        with self._pending.changed:
             # Before the snapshot, so that no more of them are held than need be. A place that fails
             # gets no faster while one waits.
             if self._failure is None:
-                self._changed.wait_for(self._has_room, PATIENCE_SECONDS)
+                self._pending.changed.wait_for(self._has_room, PATIENCE_SECONDS)
         try:
             draft = self.store.draft(step=step, metrics=metrics, metadata=metadata)
             try:
@@ -158,15 +148,12 @@ class Saver:
                 raise
         except StorageError as error:
             return self._not_staged(step, error)
-        job = _Job(draft, snapshot)
-        with self._changed:
-            self._waiting.append(job)
+        job = Job(draft, snapshot)
+        with self._pending.changed:
+            self._pending.add(job)
             self._start()
-            given_way = [
-                self._waiting.popleft() for _ in range(len(self._waiting) - self._max_pending)
-            ]
-            self._changed.notify_all()
-        for old in given_way:
+            surplus = self._pending.take_surplus()
+        for old in surplus:
             self._give_way(old)
         return job.future
 
@@ -174,8 +161,12 @@ class Saver:
         """
         Wait until nothing is pending.
 
+        With a timeout, what waits behind a save that is being sent is staged at once, so that the
+        next start can send it though this process should be ended before the place answers.
+
         Parameters:
-            timeout (float | None): seconds to wait at most; None waits for as long as it takes.
+            timeout (float | None): seconds to wait at most once all is staged; None waits for as
+                long as it takes.
 
         Returns:
             bool: whether nothing is pending. What is goes on, and a failure of it is told later.
@@ -184,6 +175,8 @@ class Saver:
             PendingSaveError: the last save failed; `__cause__` says why.
             SupersededError: a newer session writes into the store.
         """
+        if timeout is not None:
+            self._stage_what_waits()
         if not self._drain(timeout):
             return False
         self._raise_failure()
@@ -269,33 +262,26 @@ class Saver:
     def _drain(self, timeout: float | None = None) -> bool:
         if os.getpid() != self._pid:
             return True  # the worker is the parent's, and so is what is pending
-        with self._changed:
-            if self._kept:
+        with self._pending.changed:
+            if self._pending.staged():
                 self._again = True
                 self._start()
-            return self._changed.wait_for(lambda: self._worker is None, timeout)
+            return self._pending.changed.wait_for(self._is_idle, timeout)
 
     def _end(self, timeout: float | None) -> None:
         self._closed = True
         self._drain(timeout)
-        self._keep_what_waits()
+        self._keep_what_is_pending()
         if os.getpid() == self._pid and self._worker is None:
+            self._pending.clear()  # whoever recovers them now has them
             _release(self._drafts)
 
-    def _keep_what_waits(self) -> None:
-        """Where the worker hangs, stage what it did not come to, for the next start to send."""
+    def _keep_what_is_pending(self) -> None:
+        """Where the worker hangs, say what of it the next start will send."""
         if os.getpid() != self._pid or self._worker is None:
             return
-        with self._changed:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for job in waiting:
-            try:
-                self._stage(job, ask=False)
-            except CheckpointError as failure:
-                _finish(job.future, failure)
-                self._failed(job.draft.step, failure)
-        steps = ", ".join(f"{job.draft.step:,}" for job in self._kept)
+        self._stage_what_waits()
+        steps = ", ".join(f"{job.draft.step:,}" for job in self._pending.staged())
         if steps:
             self._tell(
                 f"the place does not answer, and what was saved at step {steps} was not sent yet. "
@@ -303,8 +289,23 @@ class Saver:
                 f"{self._durable()}"
             )
 
+    def _stage_what_waits(self) -> None:
+        """Stage what the worker did not come to, in this thread."""
+        while os.getpid() == self._pid and (job := self._pending.take_unstaged()) is not None:
+            try:
+                self._stage(job, ask=False)  # a place that hangs is not asked for a session
+            except CheckpointError as failure:
+                _finish(job.future, failure)
+                self._failed(job.draft.step, failure)
+            with self._pending.changed:
+                self._again = True  # the worker may have come to it too early, and left off
+                self._start()
+
+    def _is_idle(self) -> bool:
+        return self._worker is None and not self._pending.is_in_hand
+
     def _has_room(self) -> bool:
-        return len(self._waiting) < self._max_pending
+        return self._is_idle() or self._pending.has_room
 
     def _start(self) -> None:
         if self._worker is None:
@@ -318,30 +319,28 @@ class Saver:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                if not (self._waiting or self._again):
+            with self._pending.changed:
+                job = self._pending.take_unstaged()
+                if job is None and not self._again:
                     self._worker = None
-                    self._changed.notify_all()
+                    self._pending.changed.notify_all()
                     return
-                job = self._waiting.popleft() if self._waiting else None
                 self._again = self._again and job is not None  # the job may fail before its turn
-                self._changed.notify_all()  # there is room again
             # It is told where it happens, and others wait for this thread: nothing may end it.
             with contextlib.suppress(BaseException):
                 self._run(job)
 
-    def _run(self, job: _Job | None) -> None:
+    def _run(self, job: Job | None) -> None:
         try:
             if job is not None:
-                self._stage(job)
-            while self._kept:
-                self._send(self._kept[0])
-                self._drafts.discard(self._kept.popleft().draft)
+                # A place that fails is not asked for a session first: what is sealed is safe.
+                self._stage(job, ask=self._failure is None)
+            while (oldest := self._pending.take_oldest()) is not None:
+                self._send(oldest)
         except SupersededError as error:
             self._failure = error
-            for kept in self._kept:
-                _finish(kept.future, error)
-            self._kept.clear()
+            for each in self._pending.give_up():
+                _finish(each.future, error)
             _release(self._drafts)
         except BaseException as error:  # noqa: BLE001 - nobody above this thread would see it
             failure = error if isinstance(error, CheckpointError) else _unexpected(error)
@@ -350,10 +349,8 @@ class Saver:
             if job is not None:  # else it was told when it was saved
                 _finish(job.future, failure)
                 self._failed(job.draft.step, failure)
-        while len(self._kept) > self._max_pending + 1:
-            self._give_way(self._kept.popleft())
 
-    def _stage(self, job: _Job, *, ask: bool = True) -> None:
+    def _stage(self, job: Job, *, ask: bool) -> None:
         draft, snapshot, job.snapshot = job.draft, job.snapshot, None
         try:
             if snapshot is not None:
@@ -361,6 +358,8 @@ class Saver:
                     draft.hashes.update(snapshot.write_to(draft.directory) or {})
             del snapshot  # what it holds is in the files; sealing may take its time
             self.store.seal(draft, ask=ask)
+            self._drafts.add(draft)
+            job.is_staged = True
         except CheckpointError:
             draft.discard()
             raise
@@ -370,20 +369,26 @@ class Saver:
                 f"writing step {draft.step:,} failed: {error!r}. Nothing of it was saved; every "
                 "checkpoint before it is untouched."
             ) from error
-        self._kept.append(job)
-        self._drafts.add(draft)
+        finally:
+            self._pending.put_down(job, is_done=not job.is_staged)
 
-    def _send(self, job: _Job) -> None:
-        checkpoint = self.store.publish(job.draft)
-        if self.newest is None or checkpoint.id > self.newest.id:
-            self.newest = checkpoint
-        self._failure = None
+    def _send(self, job: Job) -> None:
+        checkpoint = None
+        try:
+            checkpoint = self.store.publish(job.draft)
+            if self.newest is None or checkpoint.id > self.newest.id:
+                self.newest = checkpoint
+            self._failure = None
+            self._drafts.discard(job.draft)
+        finally:
+            self._pending.put_down(job, is_done=checkpoint is not None)
         _finish(job.future, checkpoint)
 
-    def _give_way(self, job: _Job) -> None:
+    def _give_way(self, job: Job) -> None:
         error = PendingSaveError(
             f"the save of step {job.draft.step:,} gave way to a newer one: the place takes them "
-            f"slower than they come. {self._durable()} Save less often, or raise max_pending."
+            f"slower than they come, or not at all just now. {self._durable()} Save less often, or "
+            "raise max_pending."
         )
         _finish(job.future, error)
         self._drafts.discard(job.draft)
@@ -431,7 +436,7 @@ def _at_exit() -> None:
     for saver in list(_live):
         with contextlib.suppress(RuntimeError):  # from Python 3.12 on no thread starts by now
             saver._drain(max(0.0, until - time.monotonic()))  # noqa: SLF001 - a saver too
-            saver._keep_what_waits()  # noqa: SLF001
+            saver._keep_what_is_pending()  # noqa: SLF001
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from holdfast import disk, hashing, layout, manifest
+from holdfast import disk, hashing, layout, manifest, record
 from holdfast.backends import mounts
 from holdfast.checkpoint import Checkpoint, CheckpointId, File
 from holdfast.errors import CheckpointWarning, FormatError, InvalidInputError
@@ -32,8 +32,12 @@ from holdfast.writer import Turn
 
 _SEAL = "seal.json"
 _MANIFEST = "manifest.json"
+#: What the two are written under at first.
+_NEW_SEAL, _NEW_MANIFEST = "~seal", "~manifest"
 _FILES = "files"
 _LOCK = "lock"
+#: What may lie beside the lock.
+_MADE = frozenset({_SEAL, _MANIFEST, _FILES, _NEW_SEAL, _NEW_MANIFEST})
 #: What `disk.new_name` makes. Anything else in a workspace is somebody else's.
 _NAME = re.compile(r"[0-9a-f]{16}")
 
@@ -43,17 +47,12 @@ def default_workspace(url: str) -> Path:
     Where the drafts for a place are staged unless the caller says otherwise.
 
     For a local store it lies inside the store, so that staged files are linked into place and not
-    copied. For any other place, for one on a mounted Google Drive, and for a store that one may
-    only read, it is a directory of this user's cache (XDG Base Directory Specification), which
-    outlives the process, named after the place.
+    copied. For any other place, and for one on a mounted Google Drive, it is a directory of this
+    user's cache (XDG Base Directory Specification), which outlives the process, named after the
+    place.
     """
-    if url.startswith("file://"):
-        root = Path(url.removeprefix("file://"))
-        is_readable_only = root.is_dir() and not os.access(root, os.W_OK)
-        if not (is_readable_only or mounts.is_on_drive(root)):
-            return root / layout.WORKSPACE
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "holdfast" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    inside = _inside(url)
+    return _in_cache(url) if inside is None else inside
 
 
 def workspace_for(url: str, given: Path | None) -> "Workspace":
@@ -61,6 +60,31 @@ def workspace_for(url: str, given: Path | None) -> "Workspace":
     if given is None or (url.startswith("file://") and given == default_workspace(url)):
         return Workspace(default_workspace(url))
     return Workspace(given, url)
+
+
+def downloads_for(url: str, workspace: "Workspace") -> "Workspace":
+    """
+    Where downloads go: into the workspace, or into the cache where one may only read the store.
+
+    Drafts never go there: the next start, which may write, would not look for them.
+    """
+    root = workspace.path.parent
+    if workspace.path == _inside(url) and root.is_dir() and not os.access(root, os.W_OK):
+        return Workspace(_in_cache(url))
+    return workspace
+
+
+def _inside(url: str) -> Path | None:
+    """The workspace in a local store; None where it cannot lie in the store."""
+    root = Path(url.removeprefix("file://"))
+    if not url.startswith("file://") or mounts.is_on_drive(root):
+        return None
+    return root / layout.WORKSPACE
+
+
+def _in_cache(url: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "holdfast" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 class Scratch:
@@ -120,8 +144,8 @@ class Draft(Scratch):
         turn (Turn | None): its place in this process's series; None for one that was recovered.
         hashes (dict[str, str]): by path, the hashes of those files that are durable already and
             were hashed as they were written; the others are hashed when the draft is sealed.
-        sealed (Checkpoint | None): what it will be, once it is whole. The session in its id is 0
-            where no number was taken yet.
+        sealed (Checkpoint | None): what it will be, once it is whole. Where no number was taken
+            yet, the session in its id is the one that it would get now, as far as that is known.
         checkpoint (Checkpoint | None): what it has become, once it is committed.
     """
 
@@ -177,7 +201,7 @@ class Draft(Scratch):
                 version=__version__,
             )
             seal = manifest.write(sealed, kind="draft")
-            disk.replace(self.root / _SEAL, seal, temporary="~seal")
+            disk.replace(self.root / _SEAL, seal, temporary=_NEW_SEAL)
             disk.sync_directory(self.root.parent)
         self.sealed = sealed
         return sealed
@@ -185,20 +209,20 @@ class Draft(Scratch):
     def assign(self, data: bytes) -> None:
         """Note durably which manifest the draft is about to be committed with."""
         with disk.disk_errors("write into", self.root):
-            disk.replace(self.root / _MANIFEST, data, temporary="~manifest")
+            disk.replace(self.root / _MANIFEST, data, temporary=_NEW_MANIFEST)
 
     def assigned(self) -> bytes | None:
         """The manifest that the draft was about to be committed with, if it came so far."""
         with disk.disk_errors("read", self.root):
             try:
-                return (self.root / _MANIFEST).read_bytes()
+                return disk.read_small(self.root / _MANIFEST, record.MAX_BYTES)
             except FileNotFoundError:
                 return None
 
     def _remove(self) -> None:
         # The seal goes first: what is left of a draft without one can never be published.
-        if self.root.exists():
-            (self.root / _SEAL).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / _SEAL).unlink()
             disk.sync_directory(self.root)
         super()._remove()
 
@@ -247,9 +271,14 @@ class Workspace:
                 root.mkdir(0o700)
                 # A process that cleans up at this very moment takes the lock first, or not at all.
                 with contextlib.suppress(FileNotFoundError):
-                    if lock := disk.Lock.take(root / _LOCK):
-                        (root / _FILES).mkdir()
-                        return Scratch(root, lock)
+                    if lock := _lock(root):
+                        scratch = Scratch(root, lock)
+                        try:
+                            scratch.directory.mkdir()
+                        except OSError:
+                            scratch.discard()
+                            raise
+                        return scratch
 
     def draft(
         self,
@@ -280,27 +309,45 @@ class Workspace:
         """
         drafts: list[tuple[CheckpointId, Draft]] = []
         with disk.disk_errors("look into the workspace", self.path):
-            try:
-                roots = [path for path in self.path.iterdir() if self._is_ours(path.name)]
-            except FileNotFoundError:
-                return []
-            for root in roots:
+            for root in self._roots():
                 with contextlib.suppress(OSError):
                     root.rmdir()  # its process died before it took the lock
                 # No directory of ours, or somebody else cleaned it up.
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    if lock := disk.Lock.take(root / _LOCK, make=False):
+                    # Who works in a directory makes its lock first and removes it last, so what
+                    # lies there without one is what a power cut has left.
+                    names = {path.name for path in root.iterdir()}
+                    if lock := disk.Lock.take(root / _LOCK, make=set() < names <= _MADE):
                         drafts.extend(_reopened(Scratch(root, lock)))
         return [draft for _, draft in sorted(drafts, key=itemgetter(0))]
 
     def sealed(self) -> int:
         """How many sealed drafts lie here, whoever works on them; nothing is touched."""
         with disk.disk_errors("look into the workspace", self.path):
-            try:
-                roots = [path for path in self.path.iterdir() if self._is_ours(path.name)]
-            except FileNotFoundError:
-                return 0
-            return sum((root / _SEAL).exists() for root in roots)
+            return sum((root / _SEAL).exists() for root in self._roots())
+
+    def _roots(self) -> list[Path]:
+        """The directories here that are ours by their names; a workspace of others has none."""
+        try:
+            disk.check_private(self.path)
+        except FileNotFoundError:
+            return []
+        except InvalidInputError as error:
+            warnings.warn(f"no draft is looked for: {error}", CheckpointWarning, stacklevel=2)
+            return []
+        with os.scandir(self.path) as found:
+            return [
+                Path(entry.path)
+                for entry in found
+                if self._is_ours(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
+
+    def newest_session(self, *, but: str) -> int:
+        """The highest session of the drafts that others than this writer have sealed; 0: none."""
+        with disk.disk_errors("look into the workspace", self.path):
+            roots = self._roots()
+        sealed = [found for root in roots if (found := _sealed_in(root)) and found.writer != but]
+        return max(map(first_session, sealed), default=0)
 
     def _is_ours(self, name: str) -> bool:
         return name.startswith(self._ours) and bool(_NAME.fullmatch(name.removeprefix(self._ours)))
@@ -311,24 +358,53 @@ def first_session(sealed: Checkpoint) -> int:
     return sealed.session or (sealed.parent.session if sealed.parent else 0) + 1
 
 
+def _lock(root: Path) -> disk.Lock | None:
+    """Take the lock in a new directory, or leave nothing of it."""
+    try:
+        return disk.Lock.take(root / _LOCK)
+    except OSError:
+        with contextlib.suppress(OSError):
+            root.rmdir()
+        raise
+
+
+def _sealed_in(root: Path) -> Checkpoint | None:
+    with contextlib.suppress(FormatError, OSError):  # not sealed, or damaged, or gone by now
+        return _read_seal(root)
+    return None
+
+
+def _read_seal(root: Path) -> Checkpoint:
+    return manifest.read_staged(disk.read_small(root / _SEAL, record.MAX_BYTES), "draft")
+
+
 def _reopened(scratch: Scratch) -> Iterator[tuple[CheckpointId, Draft]]:
     try:
-        sealed = manifest.read_staged((scratch.root / _SEAL).read_bytes(), "draft")
-        noted = scratch.root / _MANIFEST
-        if noted.exists():  # its id is the one of the last attempt
-            sealed = manifest.read_staged(noted.read_bytes(), "checkpoint")
+        sealed = _read_seal(scratch.root)
+        draft = Draft(scratch, step=sealed.step, metrics=sealed.metrics, metadata=sealed.metadata)
+        draft.sealed = sealed = _attempted(draft, sealed)
     except FileNotFoundError:
         scratch.discard()
         return
     except (FormatError, OSError) as error:
         scratch.release()
         warnings.warn(
-            f"the draft in {scratch.root} cannot be published: {error}. It is left where it is; "
-            "its files may still be of use. Remove the directory when they are not.",
+            f"the draft in {scratch.root} cannot be published: {error}. It is left where it is, "
+            "and what is committed is untouched. store.recover() tries it again; remove the "
+            "directory when its files are of no more use.",
             CheckpointWarning,
             stacklevel=2,
         )
         return
-    draft = Draft(scratch, step=sealed.step, metrics=sealed.metrics, metadata=sealed.metadata)
-    draft.sealed = sealed
     yield replace(sealed.id, session=first_session(sealed)), draft
+
+
+def _attempted(draft: Draft, sealed: Checkpoint) -> Checkpoint:
+    """What is sealed, under the id of the last attempt to commit it, if there was one."""
+    data = draft.assigned()
+    if data is None:
+        return sealed
+    attempt = manifest.read_staged(data, "checkpoint")
+    if manifest.write(attempt) != manifest.write(replace(sealed, id=attempt.id)):
+        raise FormatError("its seal and its manifest are of two checkpoints")
+    return attempt

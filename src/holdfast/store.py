@@ -15,11 +15,14 @@ from holdfast.backends.base import Backend
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import Checkpoint, CheckpointId, check_step
 from holdfast.errors import (
+    AccessDenied,
     CheckpointError,
     CheckpointWarning,
     CorruptionError,
     InvalidInputError,
     NotFoundError,
+    StorageError,
+    StorageFull,
     SupersededError,
 )
 from holdfast.fetching import CheckpointContents, Report, report
@@ -28,7 +31,7 @@ from holdfast.preflight import Preflight, examine, tell
 from holdfast.publishing import Fence
 from holdfast.removal import Remover
 from holdfast.retention import KeepBest, PrunePlan, Rule
-from holdfast.staging import Draft, workspace_for
+from holdfast.staging import Draft, downloads_for, workspace_for
 from holdfast.state import ReadsContents, State, write_state
 from holdfast.writer import Writer
 
@@ -96,7 +99,9 @@ class CheckpointStore:
     Attributes:
         url (str): the place, without credentials.
         retention (Rule | None): as given.
-        workspace (Workspace): where drafts and downloads lie.
+        workspace (Workspace): where drafts lie.
+        downloads (Workspace): where downloads lie: there too, or in this user's cache where one may
+            only read the store.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class CheckpointStore:
         self.url = backend.url
         self.retention = retention
         self.workspace = workspace_for(self.url, Path(workspace) if workspace else None)
+        self.downloads = downloads_for(self.url, self.workspace)
         self._backend = backend
         self._catalog = Catalog(backend)
         self._remover = Remover(backend, self._catalog)
@@ -156,6 +162,9 @@ class CheckpointStore:
         """
         Save a state, or a file or directory; when this returns, the checkpoint is durable.
 
+        Where the workspace fails the state is staged once more, in new files; where it is full,
+        what dead processes have left there is published or removed before.
+
         Parameters:
             state (State | str | os.PathLike): live objects, or the path of what was written.
             step (int): the training step, 0 to 10^12 - 1. Order never depends on steps being
@@ -174,10 +183,19 @@ class CheckpointStore:
             StorageError: the place or the workspace failed. A draft that was staged already is
                 kept, and `recover` publishes it.
         """
-        with self.stage(step=step, metrics=metrics, metadata=metadata) as draft:
-            draft.hashes.update(write_state(state, draft.directory))
-        assert draft.checkpoint is not None  # noqa: S101 - publish has set it, or raised
-        return draft.checkpoint
+        try:
+            draft = self._staged(state, step, metrics, metadata)
+        except AccessDenied:
+            raise
+        except StorageError as error:
+            if isinstance(error, StorageFull):
+                with contextlib.suppress(CheckpointError):
+                    self.recover()
+            draft = self._staged(state, step, metrics, metadata)
+        try:
+            return self.publish(draft)
+        finally:
+            draft.release()
 
     @contextlib.contextmanager
     def stage(
@@ -238,7 +256,10 @@ class CheckpointStore:
             with contextlib.suppress(CheckpointError):
                 self.recover()
                 self._fence.claim(draft.turn)
-        session = self._writer.session(draft.turn.lap) or 0
+        if self._writer.session(draft.turn.lap) is None:  # the place was not seen, or not since
+            self._writer.come_after(self._catalog.newest_session)
+            self._writer.come_after(self.workspace.newest_session(but=self._writer.name))
+        session = self._writer.likely_session(draft.turn.lap)
         id = CheckpointId(session, draft.step, draft.turn.token)
         draft.seal(
             id, writer=self._writer.name, parent=self._writer.parent, created_at=self._clock()
@@ -466,7 +487,7 @@ class CheckpointStore:
         else:
             found = self._find(checkpoint)
             records = {found.id: found}
-        checked = report(records, self._backend, self.workspace if deep else None)
+        checked = report(records, self._backend, self.downloads if deep else None)
         if checkpoint is not None and not checked.checked:
             raise NotFoundError(f"{found} was removed while it was verified.")
         return checked
@@ -615,7 +636,7 @@ class CheckpointStore:
             StorageError: the place failed midway; the same call may be repeated.
         """
         if not dry_run:
-            for draft in self.workspace.abandoned():  # deletes what was left unfinished
+            for draft in self._abandoned():  # deletes what was left unfinished
                 draft.release()
         return self._remover.sweep(
             older_than=older_than, now=self._clock(), writer=self._writer.name, dry_run=dry_run
@@ -639,7 +660,7 @@ class CheckpointStore:
         """
         published: list[Checkpoint] = []
         with contextlib.ExitStack() as locks:
-            drafts = self.workspace.abandoned()
+            drafts = self._abandoned()
             for draft in drafts:
                 locks.callback(draft.release)
             for draft in drafts:
@@ -650,6 +671,30 @@ class CheckpointStore:
         return published
 
     # --------------------------------------------------------------- helpers
+
+    def _abandoned(self) -> list[Draft]:
+        """The sealed drafts that nobody works on; unfinished work of dead processes goes."""
+        if self.downloads is not self.workspace:
+            for draft in self.downloads.abandoned():
+                draft.release()
+        return self.workspace.abandoned()
+
+    def _staged(
+        self,
+        state: State | str | os.PathLike[str],
+        step: int,
+        metrics: Metrics | None,
+        metadata: Metadata | None,
+    ) -> Draft:
+        """A new draft of a state, sealed; of one that failed nothing is left."""
+        draft = self.draft(step=step, metrics=metrics, metadata=metadata)
+        try:
+            draft.hashes.update(write_state(state, draft.directory))
+            self.seal(draft)
+        except BaseException:
+            draft.discard()
+            raise
+        return draft
 
     @property
     def _writer(self) -> Writer:
@@ -715,10 +760,15 @@ class CheckpointStore:
         """Let the contents of one checkpoint be taken, or of the newest that proves to be good."""
         if checkpoint is not None:
             found = self._find(checkpoint)
-            return found, CheckpointContents(found, self._backend, self.workspace).lend(take)
-        damaged: list[CorruptionError] = []
-        for candidate in self._candidates(where):
-            contents = CheckpointContents(candidate, self._backend, self.workspace)
+            return found, CheckpointContents(found, self._backend, self.downloads).lend(take)
+        damaged: dict[CheckpointId, CorruptionError] = {}
+
+        def wanted(found: Checkpoint) -> bool:
+            return found.id not in damaged and (where is None or where(found))
+
+        # Looked for anew each time: another may have come since the last one proved damaged.
+        while candidate := next(self._catalog.newest_first(wanted), None):
+            contents = CheckpointContents(candidate, self._backend, self.downloads)
             try:
                 return candidate, contents.lend(take)
             except (NotFoundError, CorruptionError) as error:
@@ -726,18 +776,15 @@ class CheckpointStore:
                     raise  # of whoever takes them, about something else
                 if isinstance(error, NotFoundError):
                     self._catalog.forget(candidate.id)
-                    return self._take(None, where, take)  # the newest may have come since
+                    continue
                 _warn(f"{error} Passing over it to the next older one.")
-                damaged.append(error)
+                damaged[candidate.id] = error
         if damaged:
             raise CorruptionError(
                 f"none of the {len(damaged)} checkpoints in {self.url} is whole. Nothing was "
                 "loaded or removed. Run `holdfast verify --deep` there, or restore from a copy."
-            ) from damaged[0]
+            ) from next(iter(damaged.values()))
         raise NotFoundError(f"{self.url} holds no checkpoint to restore.")
-
-    def _candidates(self, where: Callable[[Checkpoint], bool] | None) -> Iterator[Checkpoint]:
-        return filter(where or (lambda _: True), self._catalog.newest_first())
 
 
 def _id(checkpoint: object) -> CheckpointId:
@@ -780,7 +827,8 @@ def _check_rule(rule: object) -> None:
 
 def _empty_target(target: Path) -> Path:
     with disk.disk_errors("look at", target):
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        is_empty = not target.is_symlink() and target.is_dir() and not any(target.iterdir())
+        if os.path.lexists(target) and not is_empty:
             raise InvalidInputError(
                 f"{target} exists and is not an empty directory; nothing was touched. Give a "
                 "directory that does not exist yet."

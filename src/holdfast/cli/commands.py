@@ -32,8 +32,7 @@ _DRY_RUN = click.Option(["--dry-run"], is_flag=True, help="Remove nothing, only 
 _WORKSPACE = click.Option(
     ["--workspace"],
     metavar="DIRECTORY",
-    help="Where to put what is on its way, in place of the store's own workspace. A local store "
-    "that you may only read needs it.",
+    help="Where to put what is on its way, in place of the store's own workspace.",
 )
 
 

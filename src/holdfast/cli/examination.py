@@ -159,7 +159,12 @@ class Examination:
                 return True
 
             with ThreadPoolExecutor(_CALLERS) as pool:
-                most = max(most, sum(pool.map(create, range(_CALLERS))))
+                try:
+                    most = max(most, sum(pool.map(create, range(_CALLERS))))
+                except RuntimeError:  # a thread cannot be started: the others wait for it no more
+                    start.abort()
+                    text = f"not tried: this process may not start {_CALLERS} threads"
+                    return Finding("race", "note", text)
         text = f"of {_CALLERS} callers at once {{}} created a key, in {_ROUNDS} rounds"
         if most > 1:
             return Finding("race", "no", text.format(f"up to {most}"))

@@ -1,10 +1,16 @@
-"""Keras's `.keras` file: an uncompressed zip around a weights file, written from front to back."""
+"""
+Keras's `.keras` file: an uncompressed zip around a weights file, written from front to back.
 
+One that comes from elsewhere may be compressed, and then unpack to far more than it has.
+"""
+
+import contextlib
 import zipfile
 from pathlib import Path
 
 from keras.src.saving import saving_lib
 
+from holdfast.errors import FormatError
 from holdfast.hashing import HashedFile
 from holdfast.keras import hdf5
 from holdfast.keras.description import Description
@@ -18,6 +24,9 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 #: from 4 GiB on (PKWARE's APPNOTE.TXT, 4.3.9.2), Python's zipfile draws the line at half of that,
 #: and the skeleton comes on top.
 _LARGE_BYTES = 1 << 30
+#: How many times its own bytes a file may unpack to, and what any may beside. Zeros, such as those
+#: of an optimizer that has just begun, pack a thousand times smaller, but are never all of a model.
+_MOST_TIMES, _MOST_BESIDE = 20, 16 * 1024 * 1024
 
 
 def write(
@@ -51,3 +60,25 @@ def write(
         for path, data in record.assets.items():
             archive.writestr(path, data)
     return placed
+
+
+def check(path: Path) -> None:
+    """
+    Refuse a `.keras` file that unpacks to far more than it has, before Keras makes room for it.
+
+    What Python's zipfile reads of a member is never more than it declares. A file that is no zip is
+    Keras's to refuse.
+
+    Raises:
+        FormatError: it does.
+        OSError: it cannot be read.
+    """
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        size = path.stat().st_size
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _MOST_TIMES * size + _MOST_BESIDE:
+            raise FormatError(
+                f"{path.name} has {size:,} bytes and would unpack to {unpacked:,}. Nothing was "
+                "loaded. No training saves such a file: find out where it comes from. Restore "
+                "another checkpoint."
+            )

@@ -15,7 +15,7 @@ import numpy as np
 
 from holdfast import disk, layout
 from holdfast.errors import FormatError, InvalidInputError
-from holdfast.keras import shards
+from holdfast.keras import archive, shards
 
 #: A field of a template: of a counter, which reads as a number, and any other.
 _COUNTER = re.compile(r"\{(?:epoch|batch)\b[^{}]*\}")
@@ -193,11 +193,10 @@ def read(model: Any, path: Path) -> None:
     No architecture is deserialized, and no stored code runs.
 
     Raises:
-        FormatError: Keras cannot load the file, or would skip a part of it. The model may have
-            changed in part.
+        FormatError: Keras cannot load the file, or would skip a part of it: then the model may
+            have changed in part. Or the file leads elsewhere, or unpacks to far more than it has.
     """
-    if format_of(path.name) is SHARDED:
-        shards.check(path)  # before anything is assigned
+    _check(path)  # before anything is assigned
     try:
         with warnings.catch_warnings():
             # Keras skips an optimizer or a layer that does not fit with a warning alone.
@@ -220,8 +219,9 @@ def read_whole(path: Path, custom_objects: Mapping[str, Any] | None, **choices: 
         **choices (bool): `compile` and `safe_mode` of `keras.saving.load_model`.
 
     Raises:
-        FormatError: Keras cannot load it.
+        FormatError: Keras cannot load it, or it unpacks to far more than it has.
     """
+    _check(path)
     try:
         return keras.saving.load_model(
             local(path), custom_objects=dict(custom_objects or {}), **choices
@@ -274,6 +274,15 @@ def local(path: Path) -> str:
     # Keras takes every path below /gcs, /hdfs and a few others for a remote one
     # (keras/src/utils/file_utils.py, is_remote_path).
     return f"/.{path.absolute()}"
+
+
+def _check(path: Path) -> None:
+    """Refuse what Keras would follow, or make room for, unasked."""
+    found = format_of(path.name)
+    if found is SHARDED:
+        shards.check(path)
+    elif found is KERAS:
+        archive.check(path)
 
 
 def _unknown(name: str, suffix: str) -> str:

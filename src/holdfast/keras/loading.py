@@ -52,7 +52,7 @@ def load_model(
         others: as `CheckpointStore.download`.
     """
     opened = store if isinstance(store, CheckpointStore) else open_store(_place(store))
-    scratch = opened.workspace.scratch()
+    scratch = opened.downloads.scratch()
     try:
         files = opened.download(checkpoint, to=scratch.directory)
         name = _model_file([path for path, _ in disk.walk(files)], opened.url)

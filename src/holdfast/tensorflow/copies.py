@@ -32,7 +32,7 @@ class Copies:
     @contextlib.contextmanager
     def room(self) -> Iterator[Scratch]:
         """An empty directory for a copy, to be held; an exception removes it."""
-        scratch = self._store.workspace.scratch()
+        scratch = self._store.downloads.scratch()
         try:
             yield scratch
         except BaseException:
