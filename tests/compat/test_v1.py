@@ -2,13 +2,14 @@
 
 import hashlib
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from holdfast import CheckpointStore, Files, FormatError, KeepLast, manifest, open_store, record
 from holdfast.checkpoint import CheckpointId
+from holdfast.errors import CheckpointWarning
 
 GOLDEN = Path(__file__).parent / "v1" / "store"
 FIRST = "0001-000000000100-35410a2b"
@@ -53,6 +54,24 @@ def test_it_restores_to_the_byte(store: CheckpointStore, tmp_path: Path) -> None
     assert store.verify(deep=True).ok
 
 
+def test_all_of_it_is_downloaded_to_the_byte(
+    store: CheckpointStore, place: Path, tmp_path: Path
+) -> None:
+    for each in store:
+        copy = store.download(each, to=tmp_path / str(each))
+
+        assert contents(copy) == contents(GOLDEN / "files" / str(each))
+    assert contents(place) == contents(GOLDEN), "who reads has changed something"
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and ".workspace" not in path.parts
+    }
+
+
 def test_its_manifests_are_written_again_to_the_byte(store: CheckpointStore, place: Path) -> None:
     for each in store:
         assert manifest.write(each) == (place / "manifests" / f"{each}.json").read_bytes()
@@ -68,27 +87,48 @@ def test_it_goes_on(store: CheckpointStore, tmp_path: Path) -> None:
     assert {str(kept.checkpoint) for kept in plan.keep} == {str(saved), FIRST}
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "tombstone", "hologram"])
 def test_a_store_of_a_newer_format_is_left_alone(
-    store: CheckpointStore, place: Path, tmp_path: Path
+    store: CheckpointStore, place: Path, tmp_path: Path, kind: str
 ) -> None:
     newer = CheckpointId(3, 500, "00000001")
-    members = {"format": 2, "kind": "hologram", "id": str(newer)}
+    members = {"format": 2, "kind": kind, "id": str(newer)}
     (place / "manifests" / f"{newer}.json").write_bytes(record.encode(members))
     (tmp_path / "model.bin").write_bytes(b"new")
-    before = sorted(place.rglob("*"))
+    before = contents(place)
 
     for act in (
         store.latest,
         store.checkpoints,
         store.download,
+        store.verify,
+        store.preflight,
+        lambda: store.best("val_loss"),
+        lambda: store.find("latest"),
+        lambda: store.restore(Files(tmp_path / "restored")),
+        lambda: store.pin(str(newer), "demo"),
         lambda: store.prune(KeepLast(1)),
+        lambda: store.prune(KeepLast(1), dry_run=True),
         store.sweep,
+        lambda: store.sweep(older_than=timedelta(0)),
+        lambda: store.save(tmp_path / "model.bin", step=600),
     ):
         with pytest.raises(FormatError, match="Upgrade holdfast") as caught:
             act()
         assert caught.value.newer
-    with pytest.raises(FormatError, match="Upgrade holdfast"):
-        store.save(tmp_path / "model.bin", step=600)
 
-    left = [path for path in sorted(place.rglob("*")) if ".workspace" not in path.parts]
-    assert left == before
+    assert contents(place) == before
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_draft_of_a_newer_format_is_kept(store: CheckpointStore, place: Path) -> None:
+    draft = place / ".workspace" / "0123456789abcdef"
+    draft.mkdir(parents=True)
+    draft.parent.chmod(0o700)
+    (draft / "lock").touch()
+    (draft / "seal.json").write_bytes(record.encode({"format": 2, "kind": "draft"}))
+
+    with pytest.warns(CheckpointWarning, match="Upgrade holdfast"):
+        assert store.recover() == []
+
+    assert (draft / "seal.json").exists()

@@ -5,9 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from holdfast.backends.base import Backend
-from tests.store.hooked import HookedBackend
-
 #: Chooses who goes on: given who still can, and who has just stopped at a call (None: it ended).
 Choose = Callable[[list[int], int | None], int]
 
@@ -16,29 +13,17 @@ class Baton:
     """
     Runs actors in threads of which exactly one runs at a time.
 
-    Whoever has the baton runs up to its next call on the backend; there it is chosen who gets it.
+    Whoever has the baton runs up to where it passes it on; there it is chosen who gets it.
 
     Parameters:
         choose (Choose): who.
-        beside (Callable[[], None] | None): looks at the world at each such point.
     """
 
-    def __init__(self, choose: Choose, beside: Callable[[], None] | None = None) -> None:
+    def __init__(self, choose: Choose) -> None:
         self._choose = choose
-        self._beside = beside or (lambda: None)
         self._waiting: list[threading.Lock] = []
         self._alive: list[int] = []
         self._ended = threading.Lock()
-
-    def backend(self, inner: Backend, actor: int, where: Callable[[str, str], bool]) -> Backend:
-        """The backend as an actor has it: it passes the baton before each call of interest."""
-
-        def around(verb: str, key: str, call: Callable[[], Any]) -> Any:
-            if where(verb, key):
-                self._pass(actor)
-            return call()
-
-        return HookedBackend(inner, around)
 
     def run(self, actors: Sequence[Callable[[], Any]]) -> list[Any]:
         """Run them to their ends; what each returned, or raised."""
@@ -70,8 +55,8 @@ class Baton:
             thread.join()
         return ends
 
-    def _pass(self, actor: int) -> None:
-        self._beside()
+    def pass_on(self, actor: int) -> None:
+        """Let it be chosen who goes on; this actor waits until it is its turn again."""
         chosen = self._choose(self._alive, actor)
         if chosen != actor:
             self._waiting[chosen].release()
@@ -84,7 +69,7 @@ def _locked() -> threading.Lock:
     return lock
 
 
-def at_random(seed: int) -> Choose:
+def at_random(seed: int | str) -> Choose:
     """A schedule from a seed; now and then somebody runs far ahead of the others."""
     numbers = random.Random(seed)
     stay = numbers.choice([0.0, 0.3, 0.7, 0.9])

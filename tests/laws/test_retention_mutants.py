@@ -13,7 +13,7 @@ from holdfast.checkpoint import Checkpoint, CheckpointId
 from holdfast.errors import InvalidInputError
 from holdfast.retention import KeepAll, KeepBest, KeepEvery, KeepLast, KeepWithin, PrunePlan, Rule
 from holdfast.testing.rules import RuleContract
-from tests.laws.test_retention_laws import first_difference
+from tests.laws.oracle import first_difference
 
 #: Rounds in which a rule broken on purpose has to be found out.
 ROUNDS = 500

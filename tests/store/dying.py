@@ -3,9 +3,11 @@
 import gc
 import os
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from holdfast.testing import MemoryBackend
@@ -17,7 +19,15 @@ Work = Callable[[HookedBackend, Callable[[str], None]], None]
 
 @dataclass(frozen=True)
 class Death:
-    """Where a process dies: before the call with this number takes effect, or after it has."""
+    """
+    Where a process dies.
+
+    Attributes:
+        at: the number of its call.
+        when: `before` the call takes effect, or `after` it has; with `half` of what it writes in
+            place, under the name of what is not finished; or while the call is `under way`, and
+            takes effect later.
+    """
 
     at: int
     when: str
@@ -28,11 +38,20 @@ class Death:
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: whether it died, its calls, and what it was told is done."""
+    """
+    How a process ended.
+
+    Attributes:
+        died: whether it did.
+        calls: its calls.
+        acknowledged: what it was told is done.
+        late: the key that was under way, and what comes to lie there; None if it goes.
+    """
 
     died: bool
     calls: list[tuple[str, str]]
     acknowledged: list[str]
+    late: tuple[str, tuple[bytes, datetime] | None] | None = None
 
 
 def in_another_process(backend: MemoryBackend, work: Work, death: Death | None = None) -> End:
@@ -78,18 +97,27 @@ def _live(backend: MemoryBackend, work: Work, death: Death | None, pipe: int) ->
     calls: list[tuple[str, str]] = []
     acknowledged: list[str] = []
 
-    def leave(died: bool, trouble: str | None = None) -> None:
-        told = pickle.dumps((End(died, calls, acknowledged), backend.objects, trouble))
+    counting, leaving = threading.Lock(), threading.Lock()
+
+    def leave(died: bool, trouble: str | None = None, undo: Any = None) -> None:
+        leaving.acquire()  # for good: it dies once
+        backend._lock.acquire()  # what other threads are at is not there any more
+        late = undo and undo()
+        told = pickle.dumps((End(died, calls, acknowledged, late), backend.objects, trouble))
         with os.fdopen(pipe, "wb") as out:
             out.write(told)
         os._exit(0)
 
     def around(verb: str, key: str, call: Callable[[], Any]) -> Any:
-        calls.append((verb, key))
-        mine = death is not None and death.at == len(calls)
+        with counting:
+            calls.append((verb, key))
+            mine = death is not None and death.at == len(calls)
         if mine and death.when == "before":
             leave(died=True)
+        was = backend.objects.get(key)
         result = call()
+        if mine and death.when in ("half", "under way"):
+            leave(died=True, undo=lambda: _undone(backend, key, was, death.when))
         if mine:
             leave(died=True)
         return result
@@ -99,3 +127,17 @@ def _live(backend: MemoryBackend, work: Work, death: Death | None, pipe: int) ->
     except BaseException:
         leave(died=False, trouble=traceback.format_exc())
     leave(died=False)
+
+
+def _undone(backend: MemoryBackend, key: str, was: Any, when: str) -> Any:
+    """Take back what a call has written, or half of it; what is under way then."""
+    now = backend.objects.pop(key, None)
+    if was is not None:
+        backend.objects[key] = was
+    if when == "under way":
+        return None if now == was else (key, now)
+    if now is not None and was is None:
+        data, written = now
+        directory, _, name = key.rpartition("/")
+        backend.objects[f"{directory}/~{name}"] = (data[: len(data) // 2], written)
+    return None

@@ -13,6 +13,7 @@ from holdfast import (
     KeepLast,
     NotFoundError,
     StorageError,
+    hashing,
     open_store,
 )
 from tests.store import checks
@@ -155,6 +156,20 @@ def test_a_name_that_is_not_portable(store, untouched, tmp_path, name):
 
     with pytest.raises(InvalidInputError, match="Rename it"):
         store.save(model, step=1)
+
+
+@pytest.mark.parametrize("is_directory", [True, False])
+def test_a_name_is_refused_before_anything_is_copied(
+    store, untouched, tmp_path, monkeypatch, is_directory
+):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "a").write_bytes(b"1")
+    (model / "z?").write_bytes(b"2")
+    monkeypatch.setattr(hashing, "copy_hashed", None)
+
+    with pytest.raises(InvalidInputError, match="Rename it"):
+        store.save(model if is_directory else model / "z?", step=1)
 
 
 def test_names_that_are_equal_where_case_is_ignored(store, untouched, tmp_path):

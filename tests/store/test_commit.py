@@ -2,9 +2,11 @@
 
 import pytest
 
-from holdfast import CheckpointWarning, KeepLast, Rule, StorageError, disk
+from holdfast import CheckpointStore, CheckpointWarning, KeepLast, Rule, StorageError, disk, layout
+from holdfast.backends.local import LocalBackend
 from holdfast.errors import AccessDenied, AlreadyExists
 from holdfast.testing.faults import Fault, FaultBackend
+from holdfast.writer import Writer
 from tests.store import checks
 from tests.store.checks import committed
 from tests.store.hooked import HookedBackend
@@ -189,3 +191,24 @@ def test_files_that_lie_there_already_are_not_sent_twice_as_others(process, back
     process().recover()
 
     assert {key for key in backend.objects if key.startswith("files/")} == before
+
+
+def test_a_commit_that_is_read_back_is_made_durable_first(tmp_path, file):
+    class LostReply(LocalBackend):
+        synced = ()
+
+        def create(self, key, data):
+            super().create(key, data)
+            raise StorageError("the reply is lost.")
+
+        def sync_name(self, key):
+            super().sync_name(key)
+            self.synced += (key,)
+
+    place = LostReply(tmp_path / "place")
+    store = CheckpointStore(place, workspace=tmp_path / "workspace", writer=Writer())
+
+    saved = store.save(file, step=1)
+
+    assert place.synced == (layout.manifest_key(saved.id),)
+    assert store.verify(deep=True).ok

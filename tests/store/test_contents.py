@@ -13,6 +13,7 @@ from holdfast import (
     CheckpointWarning,
     CorruptionError,
     Files,
+    FormatError,
     InvalidInputError,
     KeepLast,
     NotFoundError,
@@ -21,6 +22,8 @@ from holdfast import (
 )
 from holdfast.backends.base import Traits
 from holdfast.backends.local import LocalBackend
+from holdfast.fetching import CheckpointContents
+from holdfast.staging import Workspace
 from holdfast.state import ReadsContents
 from holdfast.testing import FaultBackend, MemoryBackend
 from tests.store.hooked import HookedBackend
@@ -357,3 +360,109 @@ def test_from_what_stands_around_a_backend_it_is_downloaded(process, model, tmp_
 
     assert state.assigned == ASSIGNED
     assert verbs.count("download") == 2
+
+
+# What lies in a store, taken by itself.
+
+
+@pytest.fixture
+def saved(process, model):
+    (model / "deep" / "er").mkdir()
+    (model / "deep" / "er" / "note").write_bytes(b"more")
+    return process().save(model, step=1)
+
+
+@pytest.fixture
+def contents(saved, backend, workspace):
+    return CheckpointContents(saved, backend, Workspace(workspace))
+
+
+@BOTH
+def test_a_directory_is_made_once(contents):
+    def take(lent):
+        first = lent.directory()
+        (first / "weights").unlink()
+        (first / "weights").write_bytes(b"the caller's")
+        return lent.directory() == first and (first / "weights").read_bytes()
+
+    assert contents.lend(take) == b"the caller's"
+
+
+@BOTH
+def test_each_file_lies_where_it_lay(contents, model):
+    scratch = contents.hand_over()
+
+    for path in contents.paths():
+        assert (scratch.directory / path).read_bytes() == (model / path).read_bytes()
+    scratch.discard()
+
+
+@BOTH
+def test_what_is_asked_for_wrongly_is_told_before_anything_is_read(contents, saved, backend):
+    for file in saved.files:
+        change(backend, layout.file_key(saved.id, file.path), None)
+
+    for ask in (contents.read, lambda path: contents.read_into(path, [])):
+        with pytest.raises(FileNotFoundError):
+            ask("no such file")
+    with pytest.raises(FormatError, match="may have 3"):
+        contents.read("deep/note", at_most=3)
+
+
+@BOTH
+def test_a_file_may_be_checked_again(contents, saved):
+    for _ in range(2):
+        contents.check(saved.files[0])
+
+
+@BOTH
+def test_what_has_other_content_is_not_handed_over(contents, saved, backend):
+    change(backend, layout.file_key(saved.id, "deep/note"), b"pets")
+
+    with pytest.raises(CorruptionError, match="deep/note: its content"):
+        contents.directory()
+    assert contents.failure is not None
+
+
+@BOTH
+def test_another_size_is_told_before_anything_is_brought(contents, saved, backend):
+    change(backend, layout.file_key(saved.id, "weights"), b"short")
+
+    with pytest.raises(CorruptionError, match="weights: 5 bytes in the place of 10,240"):
+        contents.lend(lambda _: pytest.fail("it was lent"))
+
+
+@BOTH
+def test_what_a_listing_that_may_lag_leaves_out_is_missed_when_it_cannot_be_read(
+    contents, saved, backend
+):
+    """But what it shows of another size is damage."""
+    backend.traits = Traits(fresh=False)
+    change(backend, layout.file_key(saved.id, "deep/er/note"), None)
+
+    with pytest.raises(CorruptionError, match="deep/er/note: missing"):
+        contents.lend(lambda lent: lent.read("deep/er/note"))
+    change(backend, layout.file_key(saved.id, "weights"), b"short")
+    with pytest.raises(CorruptionError, match="weights: 5 bytes"):
+        contents.lend(lambda _: pytest.fail("it was lent"))
+
+
+@BOTH
+def test_a_file_that_is_missing_beside_a_manifest_that_is_damaged_is_missing(
+    contents, saved, backend
+):
+    change(backend, layout.manifest_key(saved.id), b"garbage")
+    change(backend, layout.file_key(saved.id, "weights"), None)
+
+    with pytest.raises(CorruptionError, match="weights: missing"):
+        contents.lend(lambda _: pytest.fail("it was lent"))
+
+
+@BOTH
+def test_a_file_that_goes_once_it_was_lent_is_missing(contents, saved, backend):
+    def take(lent):
+        change(backend, layout.file_key(saved.id, "weights"), None)
+        lent.read("weights")
+
+    with pytest.raises(CorruptionError, match="weights: missing"):
+        contents.lend(take)

@@ -19,15 +19,25 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "model.bin"
 
 
-@pytest.fixture
-def store(file: Path, tmp_path: Path) -> CheckpointStore:
-    """Ten thousand checkpoints, seen by a process that has not looked yet."""
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> MemoryBackend:
+    """Ten thousand checkpoints."""
+    place = tmp_path_factory.mktemp("many")
+    (place / "model.bin").write_bytes(b"weights")
     medium = MemoryBackend()
-    one = CheckpointStore(medium, workspace=tmp_path / "w").save(file, step=0)
+    one = CheckpointStore(medium, workspace=place / "w").save(place / "model.bin", step=0)
     for step in range(1, MANY):
         each = dataclasses.replace(one, id=dataclasses.replace(one.id, step=step))
         medium.create(layout.manifest_key(each.id), manifest.write(each))
         medium.create(layout.file_key(each.id, "model.bin"), b"weights")
+    return medium
+
+
+@pytest.fixture
+def store(many: MemoryBackend, tmp_path: Path) -> CheckpointStore:
+    """They are seen by a process that has not looked yet."""
+    medium = MemoryBackend()
+    medium.objects = dict(many.objects)
     return another(medium, tmp_path)
 
 

@@ -1,6 +1,8 @@
 """Who may publish: a writer that was overtaken stops, and nothing of what it staged is lost."""
 
 import os
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +17,9 @@ from holdfast import (
     layout,
     manifest,
 )
+from holdfast.catalog import Catalog
+from holdfast.checkpoint import MAX_SESSION
+from holdfast.publishing import Fence
 from holdfast.testing.faults import Fault, FaultBackend
 from holdfast.writer import Writer
 from tests.store import checks
@@ -202,3 +207,197 @@ def test_who_restores_after_being_superseded_goes_on_as_a_new_session(backend, w
     assert [each.step for each in mine] == [1, 2, 3], "what was refused is not published by this"
     with pytest.raises(SupersededError):
         other.save(file, step=4)
+
+
+def test_a_later_session_that_was_removed_meanwhile_supersedes_nobody(process, backend, file):
+    gone = layout.manifest_key(CheckpointId(2, 1, "00000000"))
+
+    def removed_when_it_is_read(verb, key, call):
+        if (verb, key) == ("read", gone):
+            backend.objects.pop(gone, None)
+        return call()
+
+    store = process(on=HookedBackend(backend, removed_when_it_is_read))
+    store.save(file, step=1)
+    backend.create(gone, b"of a process that has died since")
+
+    saved = store.save(file, step=2)
+
+    assert [each.id for each in store] == [CheckpointId(1, 1, store[1].id.token), saved.id]
+    assert saved.session == 1
+
+
+def test_what_cannot_be_read_in_the_same_session_supersedes_nobody(process, backend, file):
+    store = process()
+    store.save(file, step=1)
+    backend.create(layout.manifest_key(CheckpointId(1, 9, "00000000")), b"garbage")
+
+    saved = store.save(file, step=2)
+
+    assert saved.session == 1
+    assert [id.step for id in committed(backend, unreadable=True)] == [1, 2]
+
+
+def committed_by(backend, writer, like, **place):
+    """What another writer has committed, as if it were this process's but for its place."""
+    id = replace(like.id, **place)
+    backend.create(layout.manifest_key(id), manifest.write(replace(like, id=id, writer=writer)))
+    return id
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_of_two_in_one_session_the_one_whose_name_sorts_lower_yields(process, backend, file, name):
+    store = process("m")
+    saved = store.save(file, step=1)
+    committed_by(backend, name, saved, step=5)
+
+    if name == "z":
+        with pytest.raises(SupersededError):
+            store.save(file, step=6)
+    else:
+        assert store.save(file, step=6).session == 2
+
+
+def test_who_was_superseded_stays_so_though_the_other_is_gone(process, backend, file):
+    store = process("m")
+    saved = store.save(file, step=1)
+    key = layout.manifest_key(committed_by(backend, "z", saved, session=2))
+    with pytest.raises(SupersededError):
+        store.save(file, step=2)
+    del backend.objects[key]
+
+    with pytest.raises(SupersededError):
+        store.save(file, step=3)
+
+    assert steps(backend) == [1]
+
+
+@pytest.mark.parametrize("what", ["unreadable", "gone"])
+def test_a_rival_before_one_that_cannot_be_read_is_found(process, backend, file, what):
+    hidden = layout.manifest_key(CheckpointId(1, 9, "00000000"))
+
+    def gone_when_it_is_read(verb, key, call):
+        if what == "gone" and (verb, key) == ("read", hidden):
+            backend.objects.pop(key, None)
+        return call()
+
+    store = process("m", on=HookedBackend(backend, gone_when_it_is_read))
+    saved = store.save(file, step=1)
+    committed_by(backend, "z", saved, step=5)
+    backend.create(hidden, b"garbage")
+
+    with pytest.raises(SupersededError):
+        store.save(file, step=6)
+
+
+def test_the_last_session_may_be_taken_and_no_later_one(process, backend, file, tmp_path):
+    saved = process().save(file, step=1)
+    committed_by(backend, "z", saved, session=MAX_SESSION - 1)
+
+    assert process().save(file, step=1).session == MAX_SESSION
+    with pytest.raises(FormatError, match="last number"):
+        process(workspace=tmp_path / "another").save(file, step=1)
+
+
+def test_a_rival_that_commits_while_files_are_sent_is_seen_before_the_commit(
+    process, backend, file, tmp_path
+):
+    """The look before it has seen nobody; this one sends all again, in the next session."""
+    rival = []
+
+    def commit_too(verb, key, call):
+        if verb == "upload" and not rival:
+            rival.append(committed_by(backend, "a", first, step=9))
+        return call()
+
+    hooked = HookedBackend(backend, lambda verb, key, call: call())
+    store = process("m", on=hooked)
+    first = store.save(file, step=1)
+    hooked._around = commit_too
+
+    saved = store.save(file, step=6)
+
+    assert (first.session, saved.session) == (1, 2)
+    assert [each.id for each in process()] == [first.id, *rival, saved.id]
+
+
+def test_laps_that_are_numbered_at_once_have_sessions_of_their_own(backend):
+    """Two threads save by one writer, and both look for the newest session."""
+    writer, ids = Writer("a"), []
+    turns = [writer.turn(step) for step in (5, 3)]
+
+    def look(verb, key, call):
+        if len(threads) == 1:
+            threads.append(threading.Thread(target=claim, args=(turns[1],)))
+            threads[1].start()
+            threads[1].join(0.2)
+        return call()
+
+    def claim(turn):
+        ids.append(Fence(Catalog(HookedBackend(backend, look)), writer).claim(turn))
+
+    threads = [threading.current_thread()]
+    claim(turns[0])
+    threads[1].join()
+
+    assert sorted(id.session for id in ids) == [1, 2]
+    assert min(ids).step == 5
+
+
+def test_the_newest_that_goes_while_it_is_read_still_gives_the_session(process, backend, file):
+    process().save(file, step=1)
+
+    def gone_when_it_is_read(verb, key, call):
+        if verb == "read":
+            backend.objects.pop(key, None)
+        return call()
+
+    catalog = Catalog(HookedBackend(backend, gone_when_it_is_read))
+    writer = Writer("a")
+
+    assert Fence(catalog, writer).claim(writer.turn(2)).session == 2
+
+
+def test_who_has_moved_may_claim_at_once(process, backend, file):
+    store = process("m")
+    saved = store.save(file, step=1)
+    committed_by(backend, "a", saved, step=5)
+    fence = Fence(Catalog(backend), store._writer)
+
+    claimed = fence.claim(store._writer.turn(6))
+
+    assert (claimed.session, claimed.step) == (2, 6)
+
+
+def test_what_was_claimed_for_a_turn_is_used_for_this_turn_alone(backend):
+    writer = Writer("a")
+    fence = Fence(Catalog(backend), writer)
+    turns = [writer.turn(step) for step in (1, 1, 2, 0)]
+    first = fence.claim(turns[0])
+    later = replace(first, step=2, token=turns[2].token)
+
+    assert fence.claimed(first, turns[0]) == first
+    assert fence.claimed(first, turns[1]) is None, "it has another token"
+    assert fence.claimed(first, replace(turns[0], lap=1)) is None, "its lap has another session"
+    assert fence.claimed(later, turns[2]) is None, "nobody has claimed as much yet"
+    assert fence.claimed(replace(first, session=2), turns[0]) is None
+    fence.claim(turns[2])
+    assert fence.claimed(later, turns[2]) == later
+    writer.superseded = SupersededError("somebody else is at it")
+    assert fence.claimed(first, turns[0]) is None
+
+
+def test_the_id_of_a_dead_writer_s_draft_needs_no_claim(process, backend, file):
+    sealed = replace(process("dead").save(file, step=1), id=CheckpointId(3, 7, "0a0b0c0d"))
+    fence = Fence.of_dead_writer(Catalog(backend), sealed)
+
+    assert fence.claimed(sealed.id, fence.turn(sealed)) == sealed.id
+
+
+def test_a_dead_writer_yields_to_anybody(process, backend, file):
+    saved = process("m").save(file, step=1)
+    committed_by(backend, "a", saved, step=5)
+    fence = Fence.of_dead_writer(Catalog(backend), saved)
+
+    with pytest.raises(SupersededError):
+        fence.check(1)

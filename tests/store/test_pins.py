@@ -141,3 +141,11 @@ def test_a_name_that_means_something_else_is_refused(store, file, name):
 
 def test_the_last_known_pin_survives_the_removal_of_others_files(tmp_path):
     checks.files_of_others_stay(tmp_path)
+
+
+def test_a_pin_is_empty(store, backend, file):
+    saved = store.save(file, step=1)
+
+    store.pin(saved, "paper")
+
+    assert backend.objects[layout.pin_key("paper", saved.id)][0] == b""

@@ -1,6 +1,7 @@
 """What a process staged outlives it, and comes into the store once."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from holdfast import (
     InvalidInputError,
     KeepLast,
     StorageError,
+    SupersededError,
+    hashing,
     layout,
     manifest,
     record,
@@ -434,3 +437,98 @@ def test_a_draft_given_up_for_now_is_found_again(process, file, backend):
     assert published.created_at <= datetime.now(UTC) + timedelta(seconds=1)
     assert layout.manifest_key(published.id) in backend.objects
     assert manifest.read(backend.read(layout.manifest_key(published.id)), published.id) == published
+
+
+@pytest.mark.parametrize("damage", [b"garbage", b""])
+def test_a_note_that_was_damaged_after_it_was_found_is_published_by_nobody(
+    process, offline, backend, workspace, file, damage
+):
+    store = process(on=offline)
+    draft = store.draft(step=7)
+    shutil.copy(file, draft.directory)
+    store.seal(draft)
+    with pytest.raises(StorageError):
+        store.publish(draft)
+    (draft.root / "manifest.json").write_bytes(damage)
+    offline._plan = ()
+
+    with pytest.raises(CorruptionError, match="noted of an earlier attempt is damaged"):
+        store.publish(draft)
+
+    assert not committed(backend)
+    assert (draft.directory / file.name).exists()
+    draft.discard()
+
+
+def test_a_draft_whose_file_cannot_be_read_is_kept(process, draft, backend, file, monkeypatch):
+    def unreadable(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashing, "hash_file", unreadable)
+
+    with pytest.warns(CheckpointWarning, match=f"{file.name} cannot be read"):
+        assert process().recover() == []
+
+    assert not committed(backend)
+    monkeypatch.undo()
+    (published,) = process().recover()
+    assert published.step == 7
+
+
+def test_a_draft_that_is_sent_again_by_one_who_was_overtaken_is_not_sent(
+    process, backend, file, tmp_path
+):
+    """What was noted is looked for, and then it is asked who may publish, before anything goes."""
+    failing = FaultBackend(backend, [Fault(at=2, verb="create", lasting=True)])
+    store = process("m", on=failing)
+    store.save(file, step=1)
+    draft = store.draft(step=2)
+    shutil.copy(file, draft.directory)
+    with pytest.raises(StorageError):
+        store.publish(draft)
+    process("z", workspace=tmp_path / "elsewhere").save(file, step=1)
+    failing.calls.clear()
+
+    with pytest.raises(SupersededError):
+        store.publish(draft)
+
+    assert not [call for call in failing.calls if call.verb == "upload"]
+
+
+def test_a_link_in_a_draft_of_somebody_else_is_not_followed(process, backend, draft, tmp_path):
+    (path,) = (draft / "files").iterdir()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.warns(CheckpointWarning, match="damaged while it lay"):
+        assert process().recover() == []
+
+
+def test_that_a_commit_is_unknown_carries_the_number_of_the_failure(process, backend, file):
+    def fail(verb, key, call):
+        if verb in ("create", "read") and key.startswith("manifests/"):
+            raise StorageError("the disk fails", errno=errno.EIO)
+        return call()
+
+    with pytest.raises(StorageError, match="unknown") as caught:
+        process(on=HookedBackend(backend, fail)).save(file, step=1)
+
+    assert caught.value.errno == errno.EIO
+
+
+def test_what_turns_out_to_be_committed_is_not_sent_again(process, backend, file):
+    def lose_every_reply(verb, key, call):
+        if verb in ("create", "read") and key.startswith("manifests/"):
+            if verb == "create":
+                call()
+            raise StorageError("the reply is lost")
+        return call()
+
+    with pytest.raises(StorageError, match="unknown"):
+        process(on=HookedBackend(backend, lose_every_reply)).save(file, step=1)
+    counted = FaultBackend(backend)
+
+    (settled,) = process(on=counted).recover()
+
+    assert process().checkpoints() == [settled]
+    assert not [call for call in counted.calls if call.verb in ("upload", "create")]

@@ -1,6 +1,7 @@
 """What comes back is what went in, or another good checkpoint and a word about it, or an error."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from holdfast import (
     StorageError,
     StorageFull,
     layout,
+    manifest,
 )
 from tests.store import checks
 from tests.store.hooked import HookedBackend
@@ -109,6 +111,21 @@ def test_what_was_damaged_on_the_way_is_fetched_again(process, backend, file, tm
     assert len(damaged) == 2
 
 
+def test_a_manifest_that_was_damaged_on_the_way_is_read_again(process, backend, file):
+    saved = process().save(file, step=1)
+    came = []
+
+    def flip(verb, key, call):
+        if verb != "read":
+            return call()
+        came.append(key)
+        return call() if len(came) > 1 else bytes(100)
+
+    assert process(on=HookedBackend(backend, flip)).latest() == saved
+
+    assert came == [layout.manifest_key(saved.id)] * 2
+
+
 def test_an_empty_store_is_not_restored_from(store, tmp_path):
     with pytest.raises(NotFoundError, match="holds no checkpoint to restore"):
         store.restore(Files(tmp_path / "restored"))
@@ -178,6 +195,19 @@ def test_the_unreadable_are_passed_over_with_a_warning(process, backend, file, t
         assert process().restore(Files(tmp_path / "restored")) == good
     with pytest.raises(FormatError):
         process().restore(Files(tmp_path / "restored"), str(bad.id))
+
+
+def test_a_manifest_that_is_listed_as_too_large_is_not_even_read(process, backend, file):
+    good, bad = (process().save(file, step=step) for step in (1, 2))
+    backend.objects[layout.manifest_key(bad.id)] = (bytes(2**20 + 1), None)
+    counted = checks.FaultBackend(backend)
+
+    with pytest.warns(CheckpointWarning, match=f"manifest of {bad.id} is passed over: .*too large"):
+        assert process(on=counted).latest() == good
+
+    assert [call.key for call in counted.calls if call.verb == "read"] == [
+        layout.manifest_key(good.id)
+    ]
 
 
 def test_where_none_can_be_read_it_is_an_error_and_no_fresh_start(process, backend, file, tmp_path):
@@ -347,3 +377,51 @@ def test_only_this_user_can_read_what_is_being_fetched(process, model, workspace
 
 def test_a_hostile_manifest_leads_nowhere(tmp_path):
     assert checks.no_manifest_leads_elsewhere(tmp_path) > 100
+
+
+def test_what_was_swept_while_it_is_fetched_is_not_called_damaged(process, backend, file):
+    process().save(file, step=1)
+    saved = process().save(file, step=2)
+    key = layout.file_key(saved.id, file.name)
+
+    def swept_before_it_is_fetched(verb, at, call):
+        if (verb, at) == ("download", key):
+            del backend.objects[key]
+            tombstone = manifest.write_tombstone(saved.id, "another")
+            backend.objects[layout.manifest_key(saved.id)] = (tombstone, None)
+        return call()
+
+    store = process(on=HookedBackend(backend, swept_before_it_is_fetched))
+
+    with pytest.raises(NotFoundError, match="was removed"):
+        store.download(saved)
+
+
+@pytest.fixture
+def lagging(backend):
+    """The place as one whose listings lag behind: those of what was saved last are empty yet."""
+    hooked = HookedBackend(backend, lambda verb, _, call: [] if verb == "scan" else call())
+    hooked.traits = replace(backend.traits, fresh=False)
+    return hooked
+
+
+def test_a_file_that_a_listing_does_not_show_yet_is_fetched(process, lagging, file, tmp_path):
+    saved = process().save(file, step=1)
+
+    found = process(on=lagging).download(saved, to=tmp_path / "copy")
+
+    assert (found / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_listing_that_shows_nothing_of_what_was_there_is_no_empty_store(
+    process, backend, lagging, file
+):
+    around = lagging._around
+    lagging._around = lambda verb, key, call: call()
+    store = process(on=lagging)
+    store.save(file, step=1)
+    backend.objects.clear()
+    lagging._around = around
+
+    with pytest.raises(StorageError, match="unknown"):
+        store.latest()

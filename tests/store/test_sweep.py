@@ -4,12 +4,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from holdfast import CheckpointId, FormatError, KeepLast, StorageError, layout, manifest
+from holdfast import (
+    CheckpointId,
+    CheckpointStore,
+    FormatError,
+    KeepLast,
+    StorageError,
+    layout,
+    manifest,
+)
+from holdfast.errors import AlreadyExists
 from holdfast.manifest import Tombstone
 from holdfast.testing import MemoryBackend
 from holdfast.testing.faults import Fault, FaultBackend
+from holdfast.writer import Writer
 from tests.store import checks
 from tests.store.checks import NOW, slow_attempt, steps
+from tests.store.hooked import HookedBackend
 
 
 @pytest.fixture
@@ -36,6 +47,24 @@ def test_what_an_attempt_left_goes_and_its_id_is_closed(scene):
     assert steps(scene.backend) == [1]
     closed = scene.backend.objects[layout.manifest_key(attempt)][0]
     assert manifest.read(closed, attempt) == Tombstone(attempt)
+
+
+def test_a_manifest_that_a_listing_missed_stays_though_the_place_overwrites(scene):
+    """As some servers of S3 do, whatever they are told."""
+
+    def around(verb, key, call):
+        if verb == "scan" and key == layout.MANIFESTS:
+            return iter(())
+        if verb == "create":
+            scene.backend.objects.pop(key, None)
+        return call()
+
+    before = dict(scene.backend.objects)
+
+    gone = scene.process(HookedBackend(scene.backend, around)).sweep(older_than=NOW)
+
+    assert gone == []
+    assert scene.backend.objects == before
 
 
 def test_the_slow_writer_comes_through_under_a_new_id(scene):
@@ -221,3 +250,43 @@ def test_a_sweep_that_fails_midway_may_be_repeated(scene):
             scene.process().sweep(older_than=NOW)
             assert not checks.leftovers(scene.backend)
             scene.backend.objects = beginning
+
+
+def test_a_pin_on_what_cannot_be_read_stays(scene):
+    (id,) = checks.committed(scene.backend)
+    scene.process().pin(str(id), "paper")
+    key = layout.manifest_key(id)
+    scene.backend.objects[key] = (b"garbage", scene.backend.objects[key][1])
+
+    assert scene.process().sweep(older_than=NOW) == []
+
+    assert layout.pin_key("paper", id) in scene.backend.objects
+
+
+def test_what_is_as_old_as_told_and_no_older_is_spared(tmp_path):
+    scene = checks.Scene(tmp_path)
+    slow_attempt(scene)
+    written = max(time for key, (_, time) in scene.backend.objects.items() if "files/" in key)
+    span = timedelta(hours=1)
+
+    at = CheckpointStore(
+        scene.backend, workspace=tmp_path / "sweeper", writer=Writer(), clock=lambda: written + span
+    )
+
+    assert at.sweep(older_than=span) == []
+    assert at.sweep(older_than=span - timedelta(microseconds=1))
+
+
+def test_a_record_that_goes_before_it_is_read_leaves_its_files_alone(scene):
+    attempt = slow_attempt(scene)
+    key = layout.manifest_key(attempt)
+
+    def there_and_gone(verb, at, call):
+        if (verb, at) == ("create", key):
+            raise AlreadyExists("it was there a moment ago")
+        return call()
+
+    sweeper = scene.process(checks.HookedBackend(scene.backend, there_and_gone))
+
+    assert sweeper.sweep(older_than=NOW) == []
+    assert [at for at in scene.backend.objects if at.startswith(layout.files_prefix(attempt))]

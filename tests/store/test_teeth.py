@@ -20,6 +20,7 @@ from holdfast.disk import Lock
 from holdfast.errors import (
     AlreadyExists,
     CheckpointError,
+    CorruptionError,
     FormatError,
     NotFoundError,
     StorageError,
@@ -31,9 +32,11 @@ from holdfast.retention import PrunePlan
 from holdfast.staging import Draft, Workspace
 from holdfast.store import CheckpointStore
 from holdfast.writer import Turn, Writer
-from tests.laws import interleaved
-from tests.laws.test_store_machine import play
+from tests.laws import crowd, interleaved, readers, unknown
+from tests.laws.machine import games
+from tests.laws.rounds import MOMENT
 from tests.store import checks
+from tests.store.hooked import HookedBackend
 
 # ------------------------------------------------------------- the commit
 
@@ -106,6 +109,15 @@ def only_the_key_is_compared(patch):
 
 def acknowledged_before_the_commit(patch):
     patch.setattr(publishing, "_commit", lambda *_: None)
+
+
+def create_as_exists_then_write(patch):
+    def create(self, key, data):
+        if self._around("read", key, lambda: key in self.inner.objects):
+            raise AlreadyExists(key)
+        self._around("create", key, lambda: self.inner.objects.update({key: (data, MOMENT)}))
+
+    patch.setattr(HookedBackend, "create", create)
 
 
 # ------------------------------------------------------------- recovery
@@ -333,6 +345,53 @@ def a_newer_format_is_passed_over(patch):
     patch.setattr(manifest, "check_format", quietly)
 
 
+def a_missing_bucket_is_empty(patch):
+    scan = HookedBackend.scan
+
+    def swallow(self, prefix, after=""):
+        try:
+            return iter(list(scan(self, prefix, after)))
+        except StorageError as error:
+            if "bucket does not exist" in str(error):
+                return iter([])
+            raise
+
+    patch.setattr(HookedBackend, "scan", swallow)
+
+
+def a_lagging_listing_is_believed(patch):
+    def ids(self, after=""):
+        keys = (entry.key for entry in self._backend.scan(layout.MANIFESTS, after))
+        return sorted(id for key in keys if (id := layout.parse_manifest_key(key)))
+
+    patch.setattr(Catalog, "ids", ids)
+
+
+def a_clock_decides_what_is_latest(patch):
+    newest_first = Catalog.newest_first
+
+    def by_time(self, *given):
+        return iter(sorted(newest_first(self, *given), key=lambda one: one.created_at)[::-1])
+
+    patch.setattr(Catalog, "newest_first", by_time)
+
+
+def what_came_since_the_listing_is_overlooked(patch):
+    def take_once(self, checkpoint, where, take):
+        damaged = None
+        for candidate in self._catalog.newest_first():
+            contents = CheckpointContents(candidate, self._backend, self.workspace)
+            try:
+                return candidate, contents.lend(take)
+            except NotFoundError:
+                return self._take(checkpoint, where, take)
+            except CorruptionError as error:
+                damaged = error
+        raise damaged or NotFoundError("there is none")
+
+    patch.setattr(CheckpointStore, "_take", take_once)
+
+
 def what_is_gone_was_the_last(patch):
     def take_once(self, checkpoint, where, take):
         for candidate in self._catalog.newest_first():
@@ -345,10 +404,11 @@ def what_is_gone_was_the_last(patch):
 
 
 def an_older_one_stands_in_for_the_newest(patch):
-    def listed(self, *, whole):
+    def listed(self, wanted, *, whole):
         for id in reversed(self.ids()):
             with contextlib.suppress(NotFoundError):
-                if isinstance(found := self.read(id), Checkpoint):
+                found = self.read(id)
+                if isinstance(found, Checkpoint) and wanted(found):
                     yield found
 
     patch.setattr(Catalog, "_listed", listed)
@@ -415,14 +475,38 @@ def a_recovery(tmp):
     checks.a_recovery_killed_anywhere(tmp, "after")
 
 
+def _none_is_broken(rounds):
+    with contextlib.closing(rounds):
+        for trouble in rounds:
+            assert not trouble, trouble  # it ends with the first that is
+
+
 def some_rounds_of_a_crowd(tmp):
-    for seed in range(60):
-        (tmp / str(seed)).mkdir()
-        interleaved.everybody_at_once(tmp / str(seed), seed)
+    _none_is_broken(crowd.crowds(1, 200))
+
+
+def some_rounds_with_wrong_clocks(tmp):
+    _none_is_broken(crowd.clocks(1, 50))
+
+
+def some_rounds_of_pins(tmp):
+    _none_is_broken(interleaved.pins(1, 2000))
+
+
+def some_rounds_of_restores(tmp):
+    _none_is_broken(readers.restores(1, 1000))
+
+
+def some_rounds_with_listings_that_lag(tmp):
+    _none_is_broken(readers.lags(1, 1000))
 
 
 def some_games_with_a_dictionary(tmp):
-    play(1000, shrink=False)  # it ends with the first game that is lost
+    _none_is_broken(games(1, 1000))
+
+
+def every_fault_of_a_look(tmp):
+    _none_is_broken(unknown.looks())
 
 
 TABLE = [
@@ -436,9 +520,13 @@ TABLE = [
     (exists_is_success_whatever_lies_there, checks.a_tombstone_is_not_taken_for_success),
     (only_the_key_is_compared, checks.a_tombstone_is_not_taken_for_success),
     (only_the_key_is_compared, a_recovery_after_a_sweep),
+    (only_the_key_is_compared, some_rounds_of_a_crowd),
+    (create_as_exists_then_write, some_rounds_of_a_crowd),
     (acknowledged_before_the_commit, checks.a_save_killed_anywhere),
     (recovered_under_another_id, a_recovery),
+    (recovered_under_another_id, some_rounds_of_a_crowd),
     (recovered_twice, a_recovery),
+    (recovered_twice, some_rounds_of_a_crowd),
     (drafts_of_the_living_are_recovered, checks.a_draft_that_is_worked_on_is_nobody_elses),
     (unsealed_drafts_are_left, checks.a_save_killed_anywhere),
     (drafts_of_any_place_are_recovered, checks.drafts_of_another_place_stay_its_own),
@@ -446,6 +534,7 @@ TABLE = [
     (a_superseded_writer_goes_on, checks.a_superseded_writer_publishes_and_prunes_nothing),
     (a_superseded_writer_goes_on, some_rounds_of_a_crowd),
     (a_superseded_writer_goes_on_pruning, checks.a_superseded_writer_publishes_and_prunes_nothing),
+    (a_superseded_writer_goes_on_pruning, some_rounds_of_a_crowd),
     (of_two_in_one_session_both_go_on, checks.of_two_writers_in_one_session_one_goes_on),
     (order_by_step_alone, a_run_rolled_back_is_later),
     (a_rollback_stays_in_its_session, a_run_rolled_back_is_later),
@@ -457,6 +546,7 @@ TABLE = [
     (prunes_share_one_mark, interleaved.a_pin_holds_against_two_prunes),
     (a_pin_looks_only_once, interleaved.a_pin_holds_against_a_prune),
     (a_pin_looks_at_the_manifest_before_the_marks, interleaved.a_pin_holds_against_a_prune),
+    (a_pin_looks_at_the_manifest_before_the_marks, some_rounds_of_pins),
     (a_pin_takes_a_tombstone_for_a_checkpoint, checks.a_pin_on_what_was_swept_is_refused),
     (pins_are_overlooked, checks.a_save_with_a_rule_killed_anywhere),
     (pins_are_overlooked, some_games_with_a_dictionary),
@@ -470,6 +560,12 @@ TABLE = [
     (a_sweep_that_does_not_look_again, checks.a_sweep_never_takes_what_commits_meanwhile),
     (a_sweep_of_everything, checks.files_of_others_stay),
     (a_failed_listing_is_empty, checks.a_failed_listing_is_no_empty_store),
+    (a_failed_listing_is_empty, every_fault_of_a_look),
+    (a_missing_bucket_is_empty, every_fault_of_a_look),
+    (a_lagging_listing_is_believed, some_rounds_with_listings_that_lag),
+    (a_clock_decides_what_is_latest, some_rounds_with_wrong_clocks),
+    (what_came_since_the_listing_is_overlooked, some_rounds_of_restores),
+    (no_hash_on_restore, some_rounds_of_restores),
     (a_newer_format_is_passed_over, checks.a_newer_format_is_not_passed_over),
     (what_is_gone_was_the_last, checks.a_removal_is_no_emptiness),
     (an_older_one_stands_in_for_the_newest, checks.a_removal_is_no_emptiness),

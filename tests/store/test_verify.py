@@ -100,3 +100,11 @@ def test_verifying_changes_nothing(process, backend, saved):
     process().verify(deep=True)
 
     assert backend.objects == before
+
+
+def test_a_damage_is_told_in_a_line(process, backend, saved, file):
+    del backend.objects[layout.file_key(saved[0].id, file.name)]
+
+    (damage,) = process().verify().damage
+
+    assert str(damage) == f"{saved[0]} {file.name}: missing"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import secrets
 from datetime import UTC, datetime
 
 import numpy as np
@@ -171,3 +172,39 @@ def test_a_checkpoint_never_changes_and_can_be_kept_in_a_set():
     with pytest.raises(dataclasses.FrozenInstanceError):
         checkpoint.files = ()
     assert {checkpoint, made()} == {checkpoint}
+
+
+def test_a_token_is_drawn_from_as_many_as_are_told(monkeypatch):
+    monkeypatch.setattr(secrets, "randbelow", lambda count: count - 1)
+
+    assert new_token() == f"{2**31 - 1:08x}"
+    assert new_token(after="00000000") == f"{256 + 65_535:08x}"
+
+
+def test_the_last_token_leaves_room_for_its_tries(monkeypatch):
+    monkeypatch.setattr(secrets, "randbelow", lambda _: 0)
+    last = 2**32 - 256 - 1
+
+    assert new_token(after=f"{last - 256:08x}") == f"{last:08x}"
+    with pytest.raises(OverflowError):
+        new_token(after=f"{last - 255:08x}")
+
+
+def test_the_largest_session_and_step_make_an_id_and_no_larger_one_does():
+    largest = CheckpointId(999_999_999, 999_999_999_999, "ffffffff")
+
+    assert (largest.session, largest.step) == (MAX_SESSION, MAX_STEP)
+    assert CheckpointId.parse(str(largest)) == largest
+    for larger in ({"session": MAX_SESSION + 1}, {"step": MAX_STEP + 1}):
+        assert CheckpointId.parse(str(dataclasses.replace(largest, **larger))) is None
+
+
+def test_a_checkpoint_is_told_by_its_content_and_not_by_its_time():
+    id = CheckpointId(1, 2, "0badc0de")
+    files = (File("model", 3, "sha256:" + "0" * 64),)
+    one = Checkpoint(id, datetime(2026, 1, 1, tzinfo=UTC), files)
+    other = Checkpoint(id, datetime(2026, 1, 2, tzinfo=UTC), files, metrics={"loss": 1.0})
+
+    assert len({one, other}) == 1
+    assert one != dataclasses.replace(other, files=())
+    assert (one.writer, one.version, one.parent) == ("", "", None)

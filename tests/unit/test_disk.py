@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import fcntl
+import io
 import os
 import resource
 import shutil
@@ -17,6 +19,7 @@ import pytest
 from holdfast import disk, hashing
 from holdfast.disk import Lock
 from holdfast.errors import AccessDenied, InvalidInputError, StorageError, StorageFull
+from tests.unit.descriptors import open_below
 
 #: What a child says when its act raised something that is no answer.
 FAILED = "failed"
@@ -313,6 +316,25 @@ def a_socket(path):
         os.chdir(here)
 
 
+def test_a_walk_goes_as_deep_as_there_are_directories(tmp_path):
+    depth = 1_500  # deeper than calls may be nested, those of who removes what tests leave too
+    with contextlib.chdir(tmp_path):
+        for _ in range(depth):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("file").write_bytes(b"content")
+        try:
+            ((path, status),) = disk.walk(tmp_path)
+        finally:
+            Path("file").unlink()
+            for _ in range(depth):
+                os.chdir("..")
+                Path("d").rmdir()
+
+    assert path == "d/" * depth + "file"
+    assert status.st_size == len(b"content")
+
+
 @pytest.mark.parametrize(
     "make", [a_link, a_link_to_a_directory, a_link_to_nothing, a_socket, os.mkfifo]
 )
@@ -358,10 +380,12 @@ def source(request, tmp_path):
         root = tmp_path / "source"
         root.mkdir()
     else:
-        shared = Path("/dev/shm")
-        if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        here = tmp_path.stat().st_dev
+        shared = [Path("/dev/shm"), Path("/var/tmp")]
+        others = [each for each in shared if each.is_dir() and each.stat().st_dev != here]
+        if not others:
             pytest.skip("needs a second filesystem")
-        root = Path(tempfile.mkdtemp(dir=shared, prefix="holdfast-"))
+        root = Path(tempfile.mkdtemp(dir=others[0], prefix="holdfast-"))
     (root / "deep" / "er").mkdir(parents=True)
     (root / "deep" / "er" / "file").write_text("moved")
     yield root
@@ -650,3 +674,144 @@ def test_a_lock_that_was_refused_leaves_no_descriptor_open(path):
 
         assert refused == [None] * 5
         assert len(names(Path("/proc/self/fd"))) == before
+
+
+def test_a_child_waits_for_no_thread_of_its_parent(path, monkeypatch):
+    held = threading.Lock()
+    held.acquire()
+    monkeypatch.setattr(disk.Lock, "_guard", held)
+
+    disk.Lock.after_fork()
+    lock = disk.Lock.take(path)
+
+    assert lock is not None
+    lock.release()
+
+
+# What others may have put there.
+
+
+def test_a_small_file_is_read_whole_and_of_a_larger_one_so_much_that_it_shows(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+
+    assert [disk.read_small(tmp_path / "file", size) for size in (9, 5, 4, 0)] == [
+        b"12345",
+        b"12345",
+        b"12345",
+        b"1",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a directory", "nothing"])
+def test_only_a_file_is_opened(tmp_path, kind):
+    (tmp_path / "file").write_text("mine")
+    place = tmp_path / "place"
+    {
+        "a link": lambda: place.symlink_to("file"),
+        "a pipe": lambda: os.mkfifo(place),
+        "a directory": place.mkdir,
+        "nothing": lambda: None,
+    }[kind]()
+
+    with pytest.raises(OSError, match="place"):
+        disk.open_file(place)
+
+
+def test_a_small_file_that_comes_in_pieces_is_whole(tmp_path, monkeypatch):
+    class Slow(io.BytesIO):
+        def read(self, most):
+            return super().read(min(most, 2))
+
+    monkeypatch.setattr(disk, "open_file", lambda path: Slow(b"12345"))
+
+    assert disk.read_small(tmp_path / "file", 9) == b"12345"
+
+
+def test_what_is_no_file_is_not_left_open(tmp_path):
+    with pytest.raises(OSError, match="not a file"):
+        disk.open_file(tmp_path)
+
+    assert open_below(tmp_path) == []
+
+
+def test_a_new_file_that_somebody_has_removed_fails_as_it_failed(tmp_path):
+    def write_and_fail():
+        with disk.new_file(tmp_path / "file"):
+            (tmp_path / "file").unlink()
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        write_and_fail()
+
+
+def test_a_directory_is_made_with_the_rights_that_were_asked_for(tmp_path):
+    disk.make_directory(tmp_path / "a" / "b", 0o700)
+
+    rights = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "a" / "b")]
+    assert rights == [0o700, 0o700]
+
+
+def test_a_lock_is_for_its_owner_alone(path):
+    lock = Lock.take(path)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    lock.release()
+
+
+def test_a_lock_that_cannot_be_closed_is_let_go(path, monkeypatch):
+    lock, close = Lock.take(path), os.close
+
+    def fail(number):
+        close(number)
+        raise OSError(errno.EIO, "a disk that fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        lock.release()
+
+    assert taken(path)
+
+
+def test_two_threads_do_not_take_a_lock_at_the_same_moment(path, monkeypatch):
+    locks, real = [], os.open
+
+    def opened(*given):
+        """The first is on its way while the second tries."""
+        if not others:
+            others.append(threading.Thread(target=lambda: locks.append(Lock.take(path))))
+            others[0].start()
+            others[0].join(0.2)
+        return real(*given)
+
+    others = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        locks.append(Lock.take(path))
+        others[0].join()
+
+    assert [lock is not None for lock in locks].count(True) == 1
+    for lock in filter(None, locks):
+        lock.release()
+
+
+def test_a_directory_that_is_not_there_is_not_private(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        disk.check_private(tmp_path / "missing")
+
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_lock_that_the_system_refuses_for_another_reason_is_an_error(path, monkeypatch):
+    closed = []
+    close = os.close
+    monkeypatch.setattr(fcntl, "lockf", failing(errno.ENOLCK))
+    monkeypatch.setattr(os, "close", lambda number: closed.append(number) or close(number))
+
+    with pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
+        Lock.take(path)
+
+    assert len(closed) == 1
+    monkeypatch.undo()
+    lock = Lock.take(path)
+    assert lock is not None
+    lock.release()

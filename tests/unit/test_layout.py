@@ -1,5 +1,6 @@
 """Keys are read back and sort as their checkpoints do; paths stay where they belong."""
 
+import itertools
 import string
 
 import pytest
@@ -41,6 +42,38 @@ def refused(*given):
     except InvalidInputError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("session", "key"),
+    [
+        (1, "0001"),
+        (999, "0999"),
+        (1_000, "1000"),
+        (1_001, "10000"),
+        (9_999, "10000"),
+        (10_000, "10000"),
+        (20_000, "100000"),
+        (MAX_SESSION, "1000000000"),
+    ],
+)
+def test_what_sorts_before_a_session_skips_as_many_as_can_be(session, key):
+    assert layout.before_session(session) == f"manifests/{key}"
+
+
+@pytest.mark.parametrize(
+    ("session", "key"),
+    [
+        (1, "0001-000000000005-00000000.json"),
+        (1_000, "1000-000000000005-00000000.json"),
+        (1_001, "10000"),
+        (9_999, "10000"),
+        (10_000, "10000-000000000005-00000000.json"),
+        (10_001, "100000"),
+    ],
+)
+def test_what_sorts_after_a_checkpoint_skips_as_many_as_can_be(session, key):
+    assert layout.after(CheckpointId(session, 5, "00000000")) == f"manifests/{key}"
 
 
 def test_every_key_is_spelled_as_the_format_says():
@@ -88,11 +121,17 @@ PARSERS = [
         f"files/{ID}/",
         f"files//{ID}/a",
         f"files/x{ID}/a",
+        f"files/{ID}/..",
+        f"files/{ID}/../../x",
+        f"files/{ID}/a/./b",
+        f"files/{ID}/a//b",
         "pins/",
         f"pins/{ID}",
         f"pins//{ID}",
         f"pins/paper/{ID}/",
         f"pins/paper/more/{ID}",
+        f"pins/../{ID}",
+        f"pins/./{ID}",
         "pins/paper/",
         "doomed/",
         "doomed/.0a",
@@ -249,11 +288,37 @@ def test_a_path_that_every_place_holds_is_taken(path):
         ("A", "a/b"),
         ("a/b", "A"),
         ("a/b", "c", "a/b"),
+        ("a", "a-c", "a/b"),
+        ("A", "a-", "a/b"),
+        ("a/b/c", "a/b-", "A/b/d"),
     ],
 )
 def test_paths_that_cannot_lie_side_by_side_are_refused(given):
     assert refused(*given)
     assert refused(*reversed(given))
+
+
+few = st.sampled_from(["a", "A", "a-", "a.b", "b", "B", "0"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(few, min_size=1, max_size=3), max_size=12))
+def test_of_many_paths_those_are_refused_of_which_two_collide(many):
+    """Two collide if the shorter is how the longer begins, but for case, or their parents do."""
+
+    def collide(one, other):
+        shorter, longer = sorted((one, other), key=len)
+        folded = [[part.lower() for part in path] for path in (shorter, longer)]
+        if folded[1][: len(shorter)] == folded[0]:
+            return True
+        return any(
+            folded[0][:length] == folded[1][:length] and one[:length] != other[:length]
+            for length in range(1, len(shorter))
+        )
+
+    refusable = any(collide(*pair) for pair in itertools.combinations(many, 2))
+
+    assert refused(*("/".join(path) for path in many)) == refusable
 
 
 def test_paths_may_share_a_directory_and_a_beginning():
@@ -293,6 +358,15 @@ def test_whatever_is_taken_stays_below_its_directory(text):
         assert not set(text) & set("~\\: ")
 
 
+@pytest.mark.parametrize(
+    "path", ["a", ".zarray", "a.b.c", "-".join("ab"), "A/b/C", "0" * 128, "con-1/x", "x" + "+=,@_"]
+)
+def test_what_is_plainly_portable_is_not_looked_at_part_by_part(path, monkeypatch):
+    monkeypatch.setattr(layout, "check_part", None)
+
+    layout.check_paths([path, "another"])
+
+
 def test_several_thousand_paths_are_checked_at_once():
     many = [f"shard-{number:05d}/part-{part}" for number in range(2_500) for part in (0, 1)]
 
@@ -328,3 +402,33 @@ def test_what_a_probe_is_called_is_no_key_of_a_store_or_of_another_probe():
         assert layout.parse_manifest_key(key) is None
         assert layout.parse_pin_key(key) is None
         assert layout.parse_doomed_key(key) is None
+
+
+@pytest.mark.parametrize("name", ["con", "prn", "aux", "nul", "com0", "com9", "lpt0", "lpt9"])
+def test_every_device_is_refused(name):
+    for spelled in (name, name.upper(), f"{name}.txt"):
+        with pytest.raises(InvalidInputError, match="device"):
+            layout.check_paths([spelled])
+
+
+def test_what_lies_at_the_root_has_the_names_that_every_version_knows():
+    assert set(layout.TOP_LEVEL) == {
+        *("manifests", "files", "pins", "doomed", ".probe", ".workspace"),
+    }
+    assert layout.PROBE == ".probe/write"
+    assert layout.PARTIAL == "~"
+
+
+def test_a_path_of_512_characters_is_the_longest():
+    path = "/".join(["a" * 127, "b" * 127, "c" * 127, "d" * 128])
+    assert len(path) == 512
+
+    layout.check_paths([path])
+
+    with pytest.raises(InvalidInputError, match="too long"):
+        layout.check_paths([path.replace("a/", "aa/", 1)])
+
+
+@pytest.mark.parametrize("name", ["console", "com10", "auxiliary.txt", "nullable", "con-1", ".con"])
+def test_what_only_begins_as_a_device_is_taken(name):
+    layout.check_paths([name, f"directory/{name}"])

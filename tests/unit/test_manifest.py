@@ -1,8 +1,11 @@
 """A manifest is read back whole, or refused with one error, however hostile it is."""
 
 import copy
+import dataclasses
 import hashlib
+import itertools
 import math
+import string
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
 
@@ -471,6 +474,60 @@ def test_a_manifest_that_no_reader_would_take_is_not_written():
         manifest.write(Checkpoint(ID, FULL.created_at, metadata={"note": "x" * record.MAX_BYTES}))
 
 
+def test_a_draft_has_room_to_become_a_manifest_and_a_manifest_needs_none():
+    empty = len(manifest.write(dataclasses.replace(FULL, metadata={"note": ""})))
+
+    def largest(kind, size):
+        note = "x" * (size - empty - len(kind) + len("checkpoint"))
+        return manifest.write(dataclasses.replace(FULL, metadata={"note": note}), kind=kind)
+
+    assert len(largest("checkpoint", record.MAX_BYTES)) == record.MAX_BYTES
+    with pytest.raises(InvalidInputError, match="bytes"):
+        largest("checkpoint", record.MAX_BYTES + 1)
+    largest("draft", record.MAX_BYTES - 80)
+    with pytest.raises(InvalidInputError, match="bytes"):
+        largest("draft", record.MAX_BYTES)
+
+
+def test_a_manifest_of_the_most_values_is_written():
+    others = record.count_values(manifest.write(FULL)) - len(FULL.metrics)
+    names = ("".join(letters) for letters in itertools.product(string.ascii_letters, repeat=3))
+    metrics = dict.fromkeys(itertools.islice(names, record.MAX_VALUES - others + 1), 0)
+
+    with pytest.raises(InvalidInputError, match="values"):
+        manifest.write(dataclasses.replace(FULL, metrics=metrics))
+    metrics.popitem()
+    manifest.read(manifest.write(dataclasses.replace(FULL, metrics=metrics)), ID)
+
+
+def test_a_tombstone_has_four_members():
+    assert record.decode(manifest.write_tombstone(ID, "sweeper")) == {
+        "format": 1,
+        "kind": "tombstone",
+        "id": str(ID),
+        "writer": "sweeper",
+    }
+
+
+@pytest.mark.parametrize("changed", [several("a//b"), {"metadata": {"a": []}}, {"files": GONE}])
+@pytest.mark.parametrize("kind", ["checkpoint", "draft"])
+def test_what_is_staged_is_refused_as_what_is_stored(changed, kind):
+    with pytest.raises(FormatError, match="not valid"):
+        manifest.read_staged(record.encode(members(kind=kind, **changed)), kind)
+    with pytest.raises(FormatError, match="not valid"):
+        read(**changed)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(300, 300), (301, 300), (10_000, 300)])
+def test_of_what_is_wrong_so_much_is_told_that_one_can_see_it(length, shown):
+    with pytest.raises(FormatError) as caught:
+        read(writer=["x" * (length - len("[''] is not a text"))])
+
+    told = str(caught.value).partition("not valid: ")[2]
+    assert len(told) == shown + (length > shown)
+    assert told.endswith("…") == (length > shown)
+
+
 def test_a_draft_that_is_written_can_become_a_manifest():
     room = record.MAX_BYTES
     note = ""
@@ -581,3 +638,12 @@ def test_what_was_given_may_change_afterwards(check):
     given["a"] = 2.0
 
     assert checked == {"a": 1.0}
+
+
+def test_more_values_than_a_reader_takes_are_not_written():
+    letters = string.ascii_letters
+    names = map("".join, itertools.product(letters, letters, letters))
+    many = dict.fromkeys(itertools.islice(names, record.MAX_VALUES), 0)
+
+    with pytest.raises(InvalidInputError, match="values"):
+        manifest.write(dataclasses.replace(FULL, metadata=many))

@@ -87,6 +87,24 @@ def test_a_record_of_the_largest_size_is_read_and_one_byte_more_is_not():
         record.decode(record.encode({"text": "x" * (room + 1)}))
 
 
+@pytest.mark.parametrize("text", [",", "[", "{", '",', "\\,", '\\",'], ids=repr)
+def test_what_stands_in_texts_is_no_value(text):
+    members = {"text": text * record.MAX_VALUES, "another": [text] * 100}
+
+    assert record.decode(record.encode(members)) == {**members}
+
+
+@pytest.mark.parametrize("value", [0, "text", [], {}, None], ids=repr)
+def test_a_record_of_the_most_values_is_read_and_one_more_is_not(value):
+    each = 1 + (value in ([], {}))  # a list of its own opens one more
+    count = (record.MAX_VALUES - 1) // each
+    largest = {"values": [value] * count}
+
+    assert record.decode(record.encode(largest))
+    with pytest.raises(FormatError, match="values"):
+        record.decode(record.encode({"values": [value] * (count + 1)}))
+
+
 def test_the_size_is_looked_at_before_anything_is_parsed():
     with pytest.raises(FormatError, match="bytes"):
         record.decode(b"[" * (record.MAX_BYTES + 1))
@@ -184,3 +202,9 @@ def test_what_has_no_digest_is_refused(data):
 def test_what_could_not_be_read_back_is_not_written(value):
     with pytest.raises(ValueError, match="JSON compliant"):
         record.encode({"value": value})
+
+
+@pytest.mark.parametrize("text", [b"[]", b"1", b'"a"', b"null"])
+def test_what_is_strict_and_no_object_is_refused(text):
+    with pytest.raises(FormatError, match="the file is not a JSON object"):
+        record.parse(text, "the file")

@@ -243,6 +243,12 @@ def test_times_before_1970_have_spans_too() -> None:
     assert steps(KeepEvery(days=1).keep([*long_ago, epoch])) == [1, 24]
 
 
+def test_spans_of_a_week_begin_on_thursday_as_1970_did() -> None:
+    history = [saved(hour, hour=hour) for hour in (0, 71, 72, 73)]
+
+    assert steps(KeepEvery(days=7).keep(history)) == [0, 72]
+
+
 # ------------------------------------------------------------------ KeepWithin
 
 
@@ -535,3 +541,7 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
     assert str(KeepLast(numpy.int64(3))) == "KeepLast(3)"
     assert str(KeepEvery(hours=numpy.float32(1.5))) == "KeepEvery(hours=1.5)"
     assert str(KeepWithin(days=numpy.int32(2))) == "KeepWithin(days=2)"
+
+
+def test_of_an_empty_history_nothing_is_within() -> None:
+    assert list(KeepWithin(days=1).keep([])) == []

@@ -1,8 +1,12 @@
 """The workspace: drafts become whole, outlive their process, and nobody else's are touched."""
 
+import errno
 import hashlib
 import os
+import re
+import shutil
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +14,13 @@ import pytest
 
 from holdfast import disk, hashing, manifest
 from holdfast.checkpoint import CheckpointId
-from holdfast.errors import CheckpointWarning, InvalidInputError, StorageError
+from holdfast.errors import CheckpointWarning, InvalidInputError, StorageError, StorageFull
 from holdfast.staging import Workspace, first_session, workspace_for
+from holdfast.version import __version__
 from holdfast.writer import Turn
 
 ID = CheckpointId(0, 7, "0badc0de")
+OTHER = CheckpointId(4, 7, "0badc0df")
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -244,10 +250,10 @@ def test_a_draft_is_left_alone_however_its_workspace_is_spelled(
     workspace, tmp_path, monkeypatch, spell
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "link").symlink_to(workspace.path)
+    (tmp_path / "link").symlink_to(tmp_path)
     draft = begun(workspace)
 
-    drafts = found(Workspace(Path("workspace") if spell == "relative" else tmp_path / "link"))
+    drafts = found(Workspace(Path("workspace" if spell == "relative" else "link/workspace")))
 
     assert drafts == []
     assert names(draft.directory) == ["model"]
@@ -259,6 +265,20 @@ def test_unfinished_work_is_deleted(workspace):
     draft.release()
     workspace.scratch().release()
     (workspace.path / disk.new_name()).mkdir()
+
+    assert found(workspace) == []
+
+    assert names(workspace.path) == []
+
+
+@pytest.mark.parametrize("lost", [["lock"], ["lock", "files"]])
+def test_unfinished_work_that_lost_its_lock_in_a_power_cut_is_deleted(workspace, lost):
+    draft = begun(workspace)
+    draft.assign(b"the manifest of its last attempt")
+    draft.release()
+    for name in lost:
+        path = draft.root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     assert found(workspace) == []
 
@@ -316,15 +336,14 @@ def test_a_draft_without_a_number_comes_after_what_its_run_was_resumed_from(work
 def test_what_a_draft_was_last_committed_with_is_what_it_is(workspace):
     draft = begun(workspace)
     checkpoint = sealed(draft)
-    again = CheckpointId(4, 7, "0badc0df")
-    data = manifest.write(type(checkpoint)(again, MOMENT, checkpoint.files))
+    data = manifest.write(replace(checkpoint, id=OTHER))
     assert draft.assigned() is None
 
     draft.assign(data)
     draft.release()
 
     (reopened,) = found(workspace)
-    assert reopened.sealed.id == again
+    assert reopened.sealed.id == OTHER
     assert reopened.assigned() == data
 
 
@@ -341,6 +360,27 @@ def test_a_draft_with_a_damaged_record_is_left_with_a_warning(workspace, name, d
     assert (root / "files" / "model").read_text() == "at 7"
     with pytest.warns(CheckpointWarning):
         found(workspace)  # its lock was let go
+
+
+@pytest.mark.parametrize("field", ["files", "created_at", "metrics"])
+def test_a_draft_whose_seal_and_manifest_are_of_two_checkpoints_is_left_with_a_warning(
+    workspace, field
+):
+    draft = begun(workspace)
+    checkpoint = sealed(draft)
+    other = {
+        "files": checkpoint.files[:0],
+        "created_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "metrics": {"loss": 1.0},
+    }
+    draft.assign(manifest.write(replace(checkpoint, id=OTHER, **{field: other[field]})))
+    draft.release()
+
+    with pytest.warns(CheckpointWarning, match="of two checkpoints"):
+        drafts = found(workspace)
+
+    assert drafts == []
+    assert (draft.root / "files" / "model").read_text() == "at 7"
 
 
 def test_a_discarded_draft_is_never_found_again(workspace):
@@ -401,6 +441,67 @@ def test_what_is_somebody_else_s_is_left_alone(workspace):
 
     assert names(workspace.path) == before
     assert names(workspace.path / "fedcba9876543210") == ["no-lock"]
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file"])
+def test_in_a_workspace_that_is_not_this_user_s_alone_no_draft_is_looked_for(
+    workspace, tmp_path, kind
+):
+    root = given_up(workspace)
+    workspace.scratch().release()
+    before = names(workspace.path)
+    if kind == "open to others":
+        workspace.path.chmod(0o777)
+    else:
+        workspace.path.rename(tmp_path / "theirs")
+        if kind == "a link":
+            workspace.path.symlink_to(tmp_path / "theirs")
+        else:
+            workspace.path.write_text("a file")
+
+    with pytest.warns(CheckpointWarning, match="no draft is looked for: .*othing was touched"):
+        drafts = found(workspace)
+
+    assert drafts == []
+    theirs = tmp_path / "theirs" if kind != "open to others" else workspace.path
+    assert names(theirs) == before
+    assert names(theirs / root.name) == ["files", "lock", "seal.json"]
+
+
+def test_a_link_in_a_workspace_is_not_followed(workspace, tmp_path):
+    root = given_up(workspace)
+    unfinished = workspace.scratch()
+    unfinished.release()
+    for number, each in enumerate((root, unfinished.root)):
+        each.rename(tmp_path / f"theirs-{number}")
+        each.symlink_to(tmp_path / f"theirs-{number}")
+
+    assert found(workspace) == []
+    assert workspace.sealed() == 0
+
+    assert names(tmp_path / "theirs-0") == ["files", "lock", "seal.json"]
+    assert names(tmp_path / "theirs-1") == ["files", "lock"]
+
+
+@pytest.mark.parametrize("name", ["seal.json", "manifest.json"])
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "too large"])
+def test_a_record_of_a_draft_is_neither_followed_nor_waited_for(workspace, tmp_path, name, kind):
+    root = given_up(workspace)
+    record = root / name
+    record.unlink(missing_ok=True)
+    if kind == "a link":
+        (tmp_path / "theirs").write_bytes(b"{}")
+        record.symlink_to(tmp_path / "theirs")
+    elif kind == "a pipe":
+        os.mkfifo(record)
+    else:
+        with record.open("wb") as file:
+            file.truncate(2**40)
+
+    with pytest.warns(CheckpointWarning, match="cannot be published"):
+        assert found(workspace) == []
+
+    assert (root / "files" / "model").read_text() == "at 7"
 
 
 def test_a_workspace_that_is_not_there_has_no_drafts(workspace):
@@ -504,3 +605,90 @@ class TestPowerCut:
         draft.discard()
 
         assert happened[:3] == ["gone seal.json", "sync .", "gone model"]
+
+
+def test_a_child_leaves_its_parent_s_directory_alone(workspace, monkeypatch):
+    scratch = workspace.scratch()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    assert scratch.discard()
+
+    monkeypatch.undo()
+    assert scratch.directory.is_dir()
+    assert scratch.discard()
+    assert not scratch.root.exists()
+
+
+def test_a_directory_that_somebody_cleaned_up_first_is_left_to_him(workspace, monkeypatch):
+    take = disk.Lock.take
+    others = []
+
+    def taken_first(path, **given):
+        if not others:
+            others.append(take(path, **given))
+            return None
+        return take(path, **given)
+
+    monkeypatch.setattr(disk.Lock, "take", taken_first)
+
+    scratch = workspace.scratch()
+
+    assert scratch.root != others[0].path.parent
+    assert names(scratch.directory) == []
+    others[0].release()
+    scratch.discard()
+
+
+@pytest.mark.parametrize("what", ["take", "mkdir"])
+def test_a_directory_that_cannot_be_finished_leaves_nothing(workspace, monkeypatch, what):
+    def refused(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    workspace.scratch().discard()
+    if what == "take":
+        monkeypatch.setattr(disk.Lock, "take", refused)
+    else:
+        mkdir = Path.mkdir
+        monkeypatch.setattr(
+            Path,
+            "mkdir",
+            lambda path, *given, **named: (refused if path.name == "files" else mkdir)(
+                path, *given, **named
+            ),
+        )
+
+    with pytest.raises(StorageFull):
+        workspace.scratch()
+
+    assert names(workspace.path) == []
+
+
+# What other processes have left.
+
+
+def test_of_what_others_have_sealed_the_newest_session_counts(workspace):
+    assert workspace.newest_session(but="host:1:x") == 0
+    given_up(workspace, replace(ID, session=3))
+    given_up(workspace, replace(OTHER, session=2))
+
+    assert workspace.newest_session(but="another") == 3
+    assert workspace.newest_session(but="host:1:x") == 0
+
+
+def test_a_draft_without_a_number_comes_after_what_it_was_resumed_from(workspace):
+    unnumbered = sealed(begun(workspace))
+
+    assert first_session(unnumbered) == 1
+    assert first_session(replace(unnumbered, parent=OTHER)) == OTHER.session + 1
+    assert first_session(replace(unnumbered, id=OTHER)) == OTHER.session
+
+
+def test_a_draft_says_which_version_has_sealed_it(workspace):
+    assert sealed(begun(workspace)).version == __version__
+
+
+def test_where_places_share_a_workspace_their_directories_are_told_apart_by_name(tmp_path):
+    shared = Workspace(tmp_path / "workspace", "s3://bucket/run")
+    digest = hashlib.sha256(b"s3://bucket/run").hexdigest()
+
+    assert re.fullmatch(rf"{digest[:8]}-[0-9a-f]{{16}}", shared.scratch().root.name)

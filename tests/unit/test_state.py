@@ -233,16 +233,34 @@ def test_a_disk_that_fails_leaves_the_files_as_they_were(tmp_path, kept, monkeyp
     plant(tmp_path / "weights", a="mine")
     plant(kept, **{name: "kept"})
 
-    def fail(source, target, **_):
-        Path(target).write_text("torn")
+    write = os.write
+
+    def fail(descriptor, data):
+        write(descriptor, data[:1])
         raise OSError("no room")
 
-    monkeypatch.setattr("shutil.copyfile", fail)
-    monkeypatch.setattr("shutil.copy2", fail)
-    with pytest.raises(OSError, match="no room"):
+    monkeypatch.setattr("os.write", fail)
+    with pytest.raises(StorageError, match="no room"):
         Files(tmp_path / name).restore(kept)
 
     assert tree(tmp_path) == {"model": "mine", "weights/a": "mine", f"kept/{name}": "kept"}
+
+
+def test_a_directory_whose_successor_cannot_be_moved_there_stays(tmp_path, kept, monkeypatch):
+    plant(tmp_path / "weights", a="mine")
+    plant(kept, a="kept")
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.startswith("~") and (self / "a").read_text() == "kept":
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StorageError, match="no room"):
+        Files(tmp_path / "weights").restore(kept)
+
+    assert tree(tmp_path) == {"weights/a": "mine", "kept/a": "kept"}
 
 
 def test_only_a_state_that_can_reads_contents():
@@ -294,3 +312,21 @@ def test_a_file_that_is_larger_than_it_may_be_is_not_read(tmp_path):
     assert contents.read("file", at_most=5) == b"12345"
     with pytest.raises(FormatError, match="file has 5 bytes, and may have 4"):
         contents.read("file", at_most=4)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a dangling link", "a pipe"])
+def test_what_is_neither_a_file_nor_a_directory_is_replaced_and_not_followed(tmp_path, kept, kind):
+    plant(kept, a="kept", b="kept")
+    plant(tmp_path / "theirs", mine="theirs")
+    place = tmp_path / "place"
+    if kind == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(tmp_path / ("theirs" if kind == "a link" else "missing"))
+
+    Files(place).restore(kept)
+
+    assert sorted(path.name for path in place.iterdir()) == ["a", "b"]
+    assert not place.is_symlink()
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["mine"]
+    assert not list(tmp_path.glob("~*"))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -133,6 +134,22 @@ def test_a_lap_has_its_session_once_it_took_one():
     assert [writer.lap_of(session) for session in (4, 7, 5)] == [0, 1, 0]
 
 
+def test_a_session_without_a_number_is_likely_to_get_the_next():
+    writer = Writer()
+    assert [writer.likely_session(lap) for lap in (0, 2)] == [1, 3]
+
+    writer.parent = CheckpointId(3, 1, "0badc0de")
+    assert writer.likely_session(0) == 4
+    writer.come_after(7)
+    writer.come_after(5)
+    assert [writer.likely_session(lap) for lap in (0, 1)] == [8, 9]
+
+    writer.take(1, 20)
+    assert [writer.likely_session(lap) for lap in (0, 1, 3)] == [8, 20, 22]
+    writer.take(2, 30)
+    assert [writer.likely_session(lap) for lap in (1, 2, 4)] == [20, 30, 32]
+
+
 def test_a_session_that_is_given_up_moves_those_after_it_on():
     writer = Writer()
     for lap, session in enumerate((3, 5, 6)):
@@ -149,3 +166,41 @@ def test_a_new_writer_has_no_past():
     assert (writer.parent, writer.claimed, writer.superseded) == (None, {}, None)
     writer.claimed[1] = CheckpointId(1, 1, "0badc0de")
     assert Writer().claimed == {}
+
+
+def test_a_child_waits_for_no_thread_of_its_parent(monkeypatch):
+    held = threading.Lock()
+    held.acquire()
+    monkeypatch.setattr(Writer, "_guard", held)
+
+    Writer.after_fork()
+
+    assert Writer.of("memory://writers/guarded") is Writer.of("memory://writers/guarded")
+
+
+def test_a_place_that_nobody_has_saved_into_may_be_begun_anew():
+    Writer.renew("memory://writers/never seen")
+
+    assert Writer.of("memory://writers/never seen").claimed == {}
+
+
+def test_threads_take_their_turns_one_after_the_other(monkeypatch):
+    writer = Writer()
+    entered, others = [], []
+
+    def drawn(after=None):
+        entered.append(after)
+        if len(entered) == 1:
+            others.append(threading.Thread(target=writer.turn, args=(8,)))
+            others[0].start()
+            others[0].join(0.05)
+            assert len(entered) == 1, "another turn began before this one was taken"
+        return "0badc0de"
+
+    monkeypatch.setattr(module, "new_token", drawn)
+
+    taken = writer.turn(9)
+    others[0].join()
+
+    assert taken.lap == 0
+    assert writer.turn(8).lap == 1
