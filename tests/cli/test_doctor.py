@@ -1,6 +1,7 @@
 """`holdfast doctor` says what a place can do, and what is missing by its name."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -185,6 +186,24 @@ def test_a_race_is_judged_by_its_winners(examine, medium, monkeypatch):
     document = examine(opened=[Looking(medium), Looking(medium)])
 
     assert (outcomes(document)["put-if-absent"], outcomes(document)["race"]) == ("ok", "no")
+
+
+def test_where_no_more_threads_are_to_be_had_no_race_is_tried_and_nothing_hangs(
+    examine, medium, monkeypatch
+):
+    def start(thread):
+        if thread.name.startswith("ThreadPoolExecutor") and thread.name.endswith("_5"):
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    started = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    document = examine()
+
+    assert outcomes(document)["race"] == "note"
+    assert "may not start 16 threads" in document["found"]["race"]["text"]
+    assert document["code"] == 0
 
 
 def test_bytes_that_were_changed_on_the_way_are_noticed(examine, medium):

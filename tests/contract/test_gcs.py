@@ -222,6 +222,18 @@ def test_a_server_that_fails_is_asked_once_and_the_repetition_is_left_to_whoever
     assert len(proxy.requests) == 1
 
 
+def test_a_removal_is_not_believed_where_something_else_is_said(server, proxy):
+    server.put("runs/a/manifests/1", b"1")
+    backend = opened(server, endpoint=proxy.endpoint)
+    error = b'{"error": {"code": 500, "message": "internalError"}}'
+    proxy.plan(Fault("answer", answer=Answer(200, error)))
+
+    with pytest.raises(StorageError, match="did not say that this was deleted"):
+        backend.delete("manifests/1")
+
+    assert backend.read("manifests/1") == b"1"
+
+
 def test_what_is_used_of_gcsfs_is_still_there(server):
     client = opened(server, "trainer")._clients.get()
 

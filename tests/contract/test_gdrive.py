@@ -566,6 +566,38 @@ class TestFaults:
 
         assert number > 1
 
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_that_nothing_is_seen_any_more_is_not_taken_for_nothing_there(
+        self, server, small_parts, tmp_path, verb
+    ):
+        """To an account that lost its rights everything is missing, until it has them again."""
+        file(tmp_path / "source", b"content")
+        file(tmp_path / "large", secrets.token_bytes(700 * 1024))
+        there = {"there/a": b"there", "there/b": b"there", "files/b/sub/model": b"model"}
+
+        for number in itertools.count():
+            root = f"run {number}"
+            for key, data in there.items():
+                server.files.add(f"{root}/{key}", data)
+            drive = opened(server, f"gdrive://My Drive/{root}")
+            assert drive.read("there/b") == b"there"
+            server.fault("", status=404, reason="notFound", times=10_000, skip=number)
+
+            with contextlib.suppress(StorageError):
+                VERBS[verb](drive, tmp_path)
+
+            struck = server.calm()[0].times < 10_000
+            (tmp_path / "target").unlink(missing_ok=True)
+            expected = {*there} - ({"there/a"} if verb == "delete" else set())
+            found = keys(drive)
+            assert expected <= {*found}, number
+            assert found == keys(elsewhere(server, drive.url)) == sorted(server.files.tree(root))
+            assert len(server.files.ids(root)) == 1
+            if not struck:
+                break
+
+        assert number > 0
+
     def test_one_that_takes_effect_after_it_was_given_up_makes_no_twin(self, server, drive):
         drive.create("manifests/other.json", b"")
         server.fault("upload.multipart", "reset")
@@ -1022,6 +1054,19 @@ class TestRemoval:
 
         there = {name: bool(server.files.ids(f"runs/x/{name}")) for name in FOLDERS_AFTER}
         assert there == FOLDERS_AFTER
+
+    @pytest.mark.parametrize("trash", [False, True])
+    def test_is_not_believed_where_drive_says_something_else(self, server, trash):
+        drive = opened(server, trash=trash)
+        drive.create(KEY, b"a")
+        server.fault("files.update" if trash else "files.delete", status=200, reason="internal")
+
+        with pytest.raises(StorageError, match="did not say that this was removed"):
+            drive.delete(KEY)
+
+        assert server.calm() == []
+        assert keys(drive) == [KEY]
+        assert drive.read(KEY) == b"a"
 
     def test_leaves_a_folder_in_which_something_is_in_the_trash(self, server, drive):
         drive.create("files/a/model", b"")

@@ -3,13 +3,16 @@
 import itertools
 import os
 import signal
+import time
 import traceback
+import tracemalloc
 
 import paramiko
 import pytest
 
 from holdfast import open_store
 from holdfast.backends import open_backend
+from holdfast.backends.fsspec import sftp
 from holdfast.backends.retrying import RetryingBackend
 from holdfast.errors import AccessDenied, AlreadyExists, InvalidInputError, StorageError
 from holdfast.testing import backends
@@ -135,6 +138,34 @@ def test_a_transfer_tells_how_far_it_is(opened, tmp_path):
 
     assert (sum(sent), sum(fetched)) == (300_000, 300_000)
     assert min(len(sent), len(fetched)) > 3
+
+
+def test_a_download_whose_requests_come_late_takes_little_memory(opened, tmp_path, monkeypatch):
+    """What was asked for has come before more is asked for; paramiko then reads part by part."""
+    ask = paramiko.SFTPClient._async_request
+
+    def ask_and_pause(client, source, *asked):
+        number = ask(client, source, *asked)
+        if isinstance(source, paramiko.SFTPFile) and id(source) not in paused:
+            paused.append(id(source))
+            time.sleep(0.05)
+        return number
+
+    backend, paused, size = opened(), [], 16 * 1024 * 1024
+    monkeypatch.setattr(sftp, "_AHEAD", 64)
+    (tmp_path / "source").write_bytes(bytes(size))
+    backend.upload(tmp_path / "source", "files/a/model")
+    monkeypatch.setattr(paramiko.SFTPClient, "_async_request", ask_and_pause)
+    tracemalloc.start()
+    try:
+        backend.download("files/a/model", tmp_path / "target")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert paused
+    assert peak < size // 2
+    assert (tmp_path / "target").stat().st_size == size
 
 
 def test_a_transfer_that_is_given_up_leaves_nothing(opened, tmp_path):

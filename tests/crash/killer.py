@@ -49,6 +49,9 @@ class Call:
         path (str): the file that it changes, absolute.
         size (int | None): bytes to write, or the new length; None where that means nothing.
         source (str | None): where a rename, link or copy takes from.
+        data (bytes | None): what is written, where that was asked for.
+        start (int): where in the file that goes.
+        empties (bool): an open that leaves nothing of what the file had.
     """
 
     name: str
@@ -56,6 +59,9 @@ class Call:
     path: str
     size: int | None = None
     source: str | None = None
+    data: bytes | None = None
+    start: int = 0
+    empties: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ def run(
     sticky: bool = False,
     window: Window | None = None,
     closes: bool = False,
+    contents: bool = False,
     timeout: float = 60.0,
 ) -> Outcome:
     """
@@ -153,7 +160,9 @@ def run(
         window (Window | None): count only while the action is inside it.
         closes (bool): count the closing of writable files too. A close that is made to fail does
             close, as the kernel's own does.
+        contents (bool): keep what is written, too.
         timeout (float): seconds after which all is killed.
+
     Raises:
         TimeoutError: the time was over.
         TracingUnavailableError: ptrace or seccomp is missing or forbidden here.
@@ -176,7 +185,7 @@ def run(
             if child == 0:
                 key.close()
                 _be_the_child(action, entry.fileno(), answer.fileno(), output.fileno(), program)
-            tracer = _Tracer(machine, child, places, at, how, sticky, window)
+            tracer = _Tracer(machine, child, places, at, how, sticky, window, contents)
             tracer.follow(key.write, timeout)
         answer.seek(0)
         output.seek(0)
@@ -557,6 +566,7 @@ class _Tracer:
         how: How,
         sticky: bool,
         window: Window | None,
+        contents: bool,
     ) -> None:
         self.calls: list[Call] = []
         self.status = 0
@@ -569,6 +579,7 @@ class _Tracer:
         self._how = how
         self._sticky = sticky
         self._window = window
+        self._contents = contents
         #: Threads inside a call whose return matters: 0 kills there, an errno replaces the result.
         self._inside: dict[int, int] = {}
 
@@ -679,16 +690,19 @@ class _Tracer:
         kind = call.kind
         if call.name == "unlinkat" and registers.argument(2) & _AT_REMOVEDIR:
             kind = "rmdir"
-        if call.name == "openat2":
-            (flags,) = struct.unpack("=Q", _peek(tid, registers.argument(2), 8))
-            if not flags & _CHANGING:
-                return None
+        if call.name == "openat2" and not _flags(tid, registers, call) & _CHANGING:
+            return None
         if kind == "close" and not _writable(tid, registers.descriptor(0)):
             return None
         size = None if call.size is None else _size(tid, registers, call)
         if kind == "write" and size == 0:  # a copy asks until nothing is left: no change
             return None
-        return Call(call.name, kind, path or "", size, source)
+        data: bytes | None = None
+        start = 0
+        if self._contents and kind == "write" and call.name != "fallocate":
+            data, start = _content(tid, registers, call, size or 0)
+        empties = kind == "open" and bool(_flags(tid, registers, call) & os.O_TRUNC)
+        return Call(call.name, kind, path or "", size, source, data, start, empties)
 
     def _covers(self, path: str | None) -> bool:
         return path is not None and any(
@@ -776,6 +790,41 @@ def _size(tid: int, registers: _Registers, call: _Syscall) -> int:
         left = Path(f"/proc/{tid}/fd/{source}").stat().st_size - int(offset)
         return max(0, min(size, left))
     return size
+
+
+def _flags(tid: int, registers: _Registers, call: _Syscall) -> int:
+    """How a file is opened."""
+    if call.name == "openat2":
+        (flags,) = struct.unpack("=Q", _peek(tid, registers.argument(2), 8))
+        return int(flags)
+    if call.name == "creat":
+        return os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+    return registers.argument(_OPEN_FLAGS[call.name]) if call.name in _OPEN_FLAGS else os.O_CREAT
+
+
+def _content(tid: int, registers: _Registers, call: _Syscall, size: int) -> tuple[bytes, int]:
+    """What a call writes, and where in the file."""
+    if call.name in _COPIED:
+        source = registers.descriptor(int(call.source.split(":")[1]))
+        pointer = registers.argument(_COPIED[call.name])
+        at = (
+            int(struct.unpack("=q", _peek(tid, pointer, 8))[0])
+            if pointer
+            else _descriptor_info(tid, source, "pos:", 10)
+        )
+        with Path(f"/proc/{tid}/fd/{source}").open("rb") as file:
+            data = os.pread(file.fileno(), size, at)
+    elif call.name in _GATHERED:
+        data = b"".join(_peek(tid, at, length) for at, length in _pieces(tid, registers))
+    else:
+        data = _peek(tid, registers.argument(1), size)
+    if call.name.startswith("pwrite"):
+        return data, registers.argument(3)
+    descriptor = registers.descriptor(int(call.path.split(":")[1]))
+    flags = _descriptor_info(tid, descriptor, "flags:", 8)
+    if flags & os.O_APPEND:
+        return data, Path(f"/proc/{tid}/fd/{descriptor}").stat().st_size
+    return data, _descriptor_info(tid, descriptor, "pos:", 10)
 
 
 def _pieces(tid: int, registers: _Registers) -> list[tuple[int, int]]:

@@ -1,12 +1,11 @@
 """
 Kill a real process at every one of its file operations, and count what the next one finds broken.
-
-`python -m tests.crash.points` prints the table.
 """
 
 import contextlib
+import itertools
+import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,19 +47,19 @@ def kills(
             yield ""
 
 
-def main() -> None:
-    """Print how many points there are in each operation, and how many left something broken."""
-    began, total, bad = time.monotonic(), 0, 0
-    print(f"{'killed at each file operation of':34}{'points':>8}{'broken':>8}")
+def everywhere(seed: int, count: int) -> Iterator[str]:
+    """So many kills of real processes: all calls of each operation in turns, with other models."""
     with memory() as place, tempfile.TemporaryDirectory() as elsewhere:
-        for scene in scenes.scenes(Path(elsewhere) / "workspace"):
-            scene.build(place / scene.name / "template")
-            found = [kill for how in HOWS for kill in kills(scene, place / scene.name / "run", how)]
-            points, broken = len(found), len(list(filter(None, found)))
-            print(f"{scene.name:34}{points:8}{broken:8}", flush=True)
-            total, bad = total + points, bad + broken
-    print(f"{'all':34}{total:8}{bad:8}   {time.monotonic() - began:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
+        left = count
+        while left > 0:
+            for scene in scenes.scenes(Path(elsewhere) / "workspace"):
+                scene.more = seed % 8
+                scene.build(place / f"{seed}" / scene.name / "template")
+                for how in HOWS:
+                    found = kills(scene, place / f"{seed}" / scene.name / "run", how)
+                    for what in itertools.islice(found, left):
+                        left -= 1
+                        told = f"{scene.name}, {scene.more} more files, {how}: {what}"
+                        yield told if what else ""
+            shutil.rmtree(place / f"{seed}")
+            seed += 1

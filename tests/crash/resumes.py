@@ -25,16 +25,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from holdfast import open_store
 from holdfast.errors import CheckpointWarning
 from tests.crash.points import memory
-from tests.crash.struck import Died, Moment, Tell, start
+from tests.crash.struck import TERMINATED, Died, Moment, Tell, end_by_a_handler, start
 from tests.crash.trainings import KERAS, OURS, Training, saver
-
-#: The exit code of a process that a handler of SIGTERM has ended, as a shell gives it.
-TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -173,12 +170,7 @@ def undisturbed(training: Training) -> tuple[float, Mapping[str, str]]:
 def script(plan: Plan, folder: Path, tell: Tell) -> None:
     """What the user would start."""
     if plan.handler:
-
-        def handler(*_: Any) -> NoReturn:
-            tell("", handled=True)
-            raise SystemExit(TERMINATED)
-
-        signal.signal(signal.SIGTERM, handler)
+        end_by_a_handler(tell)
     warnings.simplefilter("error", CheckpointWarning)
     tell("starting", found=committed(plan, folder))
     model = plan.training.model()
@@ -286,6 +278,19 @@ def runs(pool: ProcessPoolExecutor, make: Callable[[int], Plan], signals: int) -
             struck += len(ended.doing)
             yield ended
         number += more
+
+
+def signals(seed: int, count: int, *, name: str) -> Iterator[str]:
+    """So many signals to the runs of a name; of each nothing, or what came of its run."""
+    plans = groups(seed, dict.fromkeys(("kills", "digits", "terms", "keras"), count))[name]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        for ended in runs(pool, plans, count):
+            again = (
+                f"{ended}; again: --seed {seed} --{name} {count} --only {name} {ended.plan.number}"
+            )
+            yield from [""] * (len(ended.doing) - 1)
+            if ended.doing or not ended.is_exact:
+                yield "" if ended.is_exact else f"{ended}; again: {again}"
 
 
 def print_runs(name: str, found: Sequence[Ended]) -> None:

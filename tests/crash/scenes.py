@@ -59,6 +59,7 @@ class Scene:
         retention: whether the store prunes after a save.
         elsewhere: whether drafts are staged on another filesystem.
         medium: what the store lies on.
+        more: how many files of several sizes the model has beside the usual two.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Scene:
     retention: bool = False
     elsewhere: Path | None = None
     medium: Disk = field(default_factory=Disk)
+    more: int = 0
     template: Path = field(default=Path(), repr=False)
 
     def under(self, place: Path) -> list[Path]:
@@ -89,14 +91,18 @@ class Scene:
     def workspace(self, place: Path) -> Path:
         return self.elsewhere or self.medium.workspace(place)
 
+    def write(self, place: Path, step: int) -> None:
+        """What the training has at a step."""
+        write_model(place / "model", step, self.more)
+
     def build(self, template: Path) -> None:
         """Make the store that every kill starts from."""
         self.template = template
-        write_model(template / "model", 0)
+        self.write(template, 0)
         store = self.open(template)
         store.retention = None
         for step in self.steps:
-            write_model(template / "model", step)
+            self.write(template, step)
             store.save(template / "model", step=step)
         self.before(self, template)
         self.medium.keep(template)
@@ -110,11 +116,15 @@ class Scene:
         self.medium.put_back(place)
 
 
-def write_model(directory: Path, step: int) -> None:
-    """Two files, one in a directory of its own, with content that tells the step."""
+def write_model(directory: Path, step: int, more: int = 0) -> None:
+    """Two files, one in a directory of its own, with content that tells the step; and more."""
     (directory / "training").mkdir(parents=True, exist_ok=True)
     (directory / "model.bin").write_bytes(f"weights of step {step}\n".encode() * 50)
     (directory / "training" / "state.json").write_text(f'{{"step": {step}}}')
+    for number in range(more):
+        (directory / f"part-{number % 3}").mkdir(exist_ok=True)
+        size = 7_919 * (step + number) % 70_000
+        (directory / f"part-{number % 3}" / f"{number}.bin").write_bytes(bytes([number]) * size)
 
 
 def judge(scene: Scene, place: Path) -> None:
@@ -153,7 +163,7 @@ def judge(scene: Scene, place: Path) -> None:
     assert len(healed) == len(set(healed)), f"twice: {healed}"
 
     # And the run goes on from there.
-    write_model(place / "model", 99)
+    scene.write(place, 99)
     saved = store.save(place / "model", step=99)
     assert store.latest() == saved
     store.restore(Files(place / "restored"))
@@ -184,16 +194,16 @@ def assert_nothing_left_over(scene: Scene, store: CheckpointStore, place: Path) 
 
 
 def _save(scene: Scene, place: Path) -> None:
-    write_model(place / "model", 40)
+    scene.write(place, 40)
     scene.open(place).save(place / "model", step=40)
 
 
 def _save_after_restore(scene: Scene, place: Path) -> None:
     store = scene.open(place)
     store.restore(Files(place / "model"))
-    write_model(place / "model", 40)
+    scene.write(place, 40)
     store.save(place / "model", step=40)
-    write_model(place / "model", 50)
+    scene.write(place, 50)
     store.save(place / "model", step=50)
 
 
@@ -201,14 +211,14 @@ def _save_many_files(scene: Scene, place: Path) -> None:
     shutil.rmtree(place / "model")
     for number in range(6):
         write_model(place / "model" / f"shard-{number}", 40)
-    write_model(place / "model", 40)
+    scene.write(place, 40)
     scene.open(place).save(place / "model", step=40)
 
 
 def _save_in_the_background(scene: Scene, place: Path) -> None:
     with Saver(scene.open(place), max_pending=3) as saver:
         for step in (40, 50, 60):
-            write_model(place / "model", step)
+            scene.write(place, step)
             saver.save(place / "model", step=step)
 
 
@@ -236,7 +246,7 @@ def _restore(scene: Scene, place: Path) -> None:
 
 def _leave_files(scene: Scene, place: Path) -> None:
     """The files of an attempt that was killed before its commit."""
-    write_model(place / "model", 35)
+    scene.write(place, 35)
     backend = scene.medium.backend(place)
     for id in ("0001-000000000035-00000001", "0001-000000000036-00000002"):
         for path in (path for path in (place / "model").rglob("*") if path.is_file()):
@@ -245,7 +255,7 @@ def _leave_files(scene: Scene, place: Path) -> None:
 
 def _leave_draft(scene: Scene, place: Path) -> None:
     """A draft that an earlier process had sealed, and given up."""
-    write_model(place / "model", 40)
+    scene.write(place, 40)
     store = scene.open(place)
     draft = store.draft(step=40)
     shutil.copytree(place / "model", draft.directory, dirs_exist_ok=True)

@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 Tell = Callable[..., object]
 #: Seconds after which a process is taken to hang.
 PATIENCE = 300.0
+#: The exit code of a process that a handler of SIGTERM has ended, as a shell gives it.
+TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Moment:
 
     at: int
     delay: float | None
+
+
+def end_by_a_handler(tell: Tell) -> None:
+    """Give the process a handler of SIGTERM of its own, which tells that it was called."""
+
+    def handler(*_: Any) -> NoReturn:
+        tell("", handled=True)
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, handler)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """
 A real process is killed at its file operations; the next one finds all in order.
 
-Each run of the tests strikes a share of them, another one each day; `make figures` every one.
+Each run of the tests strikes a share of them, another one each day; `make torture` every one.
 """
 
 from collections.abc import Callable

@@ -22,7 +22,7 @@ from tests.crash.resumes import Plan, Progress  # noqa: E402
 from tests.crash.struck import Died, Moment, Tell  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-#: How many signals a run of the tests sends; `make figures-resume` sends some hundreds.
+#: How many signals a run of the tests sends; `make figures` sends some hundreds.
 FEW = ("--kills", "6", "--terms", "3", "--digits", "0", "--keras", "0")
 
 
