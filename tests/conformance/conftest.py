@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.backends import ranges
+from tests.conformance import points
 from tests.conformance.line import Line
 from tests.conformance.places import TABLE, Place
 from tests.servers.proxy import FaultProxy
@@ -18,15 +18,10 @@ MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """What a power cut leaves is tried elsewhere; here a sync would only take time."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(autouse=True)
-def quick_resumption(monkeypatch):
-    """The pauses within one transfer, which no clock is handed to."""
-    monkeypatch.setattr(ranges, "_FIRST_PAUSE_S", 0.0)
+def without_waiting() -> Iterator[None]:
+    """Neither syncs nor pauses take time here."""
+    with points.quick():
+        yield
 
 
 @pytest.fixture(scope="session", name="home")

@@ -1,27 +1,22 @@
-"""What goes wrong on the way to a server, and what has to hold whenever it does."""
+"""Operations on a place to which faults happen, and what has to hold whenever they do."""
 
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast import CheckpointStore, Files
 from holdfast.backends.base import Backend
-from holdfast.errors import (
-    AccessDenied,
-    CheckpointError,
-    CheckpointWarning,
-    DeadlineExceeded,
-    StorageError,
-)
+from holdfast.errors import CheckpointError, CheckpointWarning
 from holdfast.layout import parse_file_key, parse_manifest_key
 from holdfast.testing import MemoryBackend
 from tests.conformance.line import Line, Metered
 from tests.conformance.places import Place
+from tests.conformance.troubles import RETRY_AFTER_S, Trouble
 from tests.crash import scenes
-from tests.servers.proxy import Answer, Fault, Kind
+from tests.servers.proxy import Fault
 
 #: Seconds of real time after which a call counts as one that never ends.
 PATIENCE_S = 60.0
@@ -33,94 +28,6 @@ MOST_REQUESTS = 8
 TRIES = 6
 #: The verbs of one small object, and a listing.
 SMALL = ("create", "read", "scan", "delete")
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """
-    A fault that can strike any request.
-
-    Attributes:
-        name: in the ids of tests.
-        kind: what the proxy does.
-        answers: what it says where it answers, for each wording of errors.
-        lasting: whether it stays.
-        passes: one more try helps, so that the operation has to succeed.
-        raises: what comes out where the operation does not succeed.
-    """
-
-    name: str
-    kind: Kind
-    answers: Mapping[str, Answer] | None = None
-    lasting: bool = False
-    passes: bool = False
-    raises: type[CheckpointError] = CheckpointError
-
-    def at(self, number: int, place: Place) -> Fault:
-        """The fault that strikes the request with this number."""
-        answer = self.answers[place.errors] if self.answers else Answer()
-        return Fault(self.kind, number, self.lasting, answer=answer)
-
-
-def _said(status: int, code: str, reason: str, *headers: tuple[str, str]) -> dict[str, Answer]:
-    """One refusal in the words of S3, and in those of Google."""
-    xml = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
-    json = (
-        f'{{"error": {{"code": {status}, "message": "{reason}", "errors": '
-        f'[{{"domain": "usageLimits", "reason": "{reason}", "message": "{reason}"}}]}}}}'
-    )
-    xml_type, json_type = ("Content-Type", "application/xml"), ("Content-Type", "application/json")
-    return {
-        "s3": Answer(status, xml.encode(), (xml_type, *headers)),
-        "google": Answer(status, json.encode(), (json_type, *headers)),
-    }
-
-
-def _page(status: int) -> dict[str, Answer]:
-    html = Answer(status, b"<html><h1>Bad Gateway</h1></html>", (("Content-Type", "text/html"),))
-    return {"s3": html, "google": html}
-
-
-#: How long a server asks to be left alone.
-RETRY_AFTER_S = 1
-_TIRED = _said(503, "SlowDown", "backendError")
-_ASKING = _said(503, "SlowDown", "backendError", ("Retry-After", str(RETRY_AFTER_S)))
-_BROKEN = _said(500, "InternalError", "internalError")
-_EXPIRED = {
-    "s3": _said(400, "ExpiredToken", "")["s3"],
-    "google": _said(401, "", "authError")["google"],
-}
-_RATE = {
-    "s3": _said(429, "TooManyRequests", "")["s3"],
-    "google": _said(403, "", "userRateLimitExceeded")["google"],
-}
-
-TROUBLES = [
-    Trouble("refused", "refuse", passes=True),
-    Trouble("reply lost", "lost", passes=True),
-    Trouble("cut on the way there", "cut request", passes=True),
-    Trouble("cut on the way back", "cut reply", passes=True),
-    Trouble("short", "short reply", passes=True),
-    Trouble("flipped on the way there", "flip request"),
-    Trouble("flipped on the way back", "flip reply"),
-    Trouble("hangs", "hang", raises=StorageError),
-    Trouble("503 with Retry-After", "answer", _ASKING, passes=True),
-    Trouble("500", "answer", _BROKEN, passes=True),
-    Trouble("500 though done", "answer after", _BROKEN, passes=True),
-    Trouble("429", "answer", _said(429, "TooManyRequests", "rateLimitExceeded"), passes=True),
-    Trouble("rate limit", "answer", _RATE, passes=True),
-    Trouble("502 in HTML", "answer", _page(502), passes=True),
-    Trouble("refused for good", "refuse", lasting=True, raises=StorageError),
-    Trouble("503 for good", "answer", _TIRED, lasting=True, raises=StorageError),
-    Trouble("hangs for good", "hang", lasting=True, raises=DeadlineExceeded),
-    Trouble("expired for good", "answer", _EXPIRED, lasting=True, raises=AccessDenied),
-]
-
-
-def elsewhere(host: str) -> Trouble:
-    """The server sends the client to another host, which must never hear of anything."""
-    answer = Answer(307, b"", (("Location", f"{host}/elsewhere"),))
-    return Trouble("redirected", "answer", {"s3": answer, "google": answer}, raises=StorageError)
 
 
 class Behind(scenes.Disk):
@@ -223,19 +130,29 @@ def _resume_and_save(scene: scenes.Scene, home: Path) -> None:
     store.save(home / "model", step=40)
 
 
+class StaleError(AssertionError):
+    """A look showed an older checkpoint than the newest, or not all of them."""
+
+
+def _seen(found: object, wanted: object) -> None:
+    if found != wanted:
+        raise StaleError(f"{found} was seen, and not {wanted}")
+
+
 def _latest(scene: scenes.Scene, home: Path) -> None:
     latest = scene.open(home).latest()
     assert latest is not None, "a store that is not empty was said to be"
-    assert latest.step == 30
+    _seen(latest.step, 30)
 
 
 def _list(scene: scenes.Scene, home: Path) -> None:
-    assert [checkpoint.step for checkpoint in scene.open(home)] == [10, 20, 30]
+    listed = [checkpoint.step for checkpoint in scene.open(home)]
+    assert listed, "a store that is not empty was said to be"
+    _seen(listed, [10, 20, 30])
 
 
 def _restore(scene: scenes.Scene, home: Path) -> None:
-    assert scene.open(home).restore(Files(home / "restored")).step == 30
-    assert (home / "restored" / "model.bin").read_bytes().startswith(b"weights of step 30\n")
+    _seen(scene.open(home).restore(Files(home / "restored")).step, 30)
 
 
 @dataclass
@@ -282,7 +199,7 @@ class Play:
             return None
         self._judge_calls()
         self._judge_error(trouble, outcome)
-        if trouble.answers is _ASKING and self.line.slept:
+        if trouble.waits and self.line.slept:
             assert max(self.line.slept) >= RETRY_AFTER_S, "the server was asked too soon"
         self._look(outcome)
         self._repeat(outcome)
@@ -304,7 +221,11 @@ class Play:
                 assert call.requests <= most * keys * call.calls, f"{call} asked too often"
 
     def _judge_error(self, trouble: Trouble, outcome: Outcome) -> None:
-        if trouble.passes:
+        if isinstance(outcome.error, StaleError) and trouble.may_lack and self.place.listings_lack:
+            return
+        struck = self.line.proxy.struck[0]
+        made = trouble.is_ours and struck.method in ("PUT", "POST") and struck.query != "delete"
+        if trouble.passes or made:
             assert outcome.error is None, f"one more try would have helped: {outcome.told}"
         if outcome.error is not None:
             assert isinstance(outcome.error, CheckpointError), outcome.told
@@ -324,9 +245,25 @@ class Play:
             id = parsed[0] if parsed else parse_manifest_key(key)
             if id and id.step in self.scene.steps and id.step not in self.scene.may_remove:
                 assert now.get(key) == data, f"{key} was lost or changed"
+        self._look_at_target(outcome)
         held = self._held(Picture(self.place))
         if outcome.error is None:
             assert {*self.scene.may_add} <= {*held}, f"acknowledged, and not there: {held}"
+
+    def _look_at_target(self, outcome: Outcome) -> None:
+        """What was restored is whole; where it failed the target is as it was."""
+        target = self.home / "run" / "restored"
+        if target.exists():
+            failed = isinstance(outcome.error, CheckpointError)
+            assert not failed or self.scene.may_add, "a failed restore left a target"
+            assert _files(target) in self._whole(), f"{target} is not as it was saved"
+
+    def _whole(self) -> Iterator[dict[str, bytes]]:
+        """What a restore of each checkpoint gives."""
+        for step in self.scene.steps:
+            home = self.home / "whole" / str(step)
+            scenes.write_model(home, step)
+            yield _files(home)
 
     def _held(self, picture: Picture) -> list[int]:
         store = CheckpointStore(picture.backend(self.home), workspace=self.home / "look")
@@ -359,3 +296,8 @@ class Play:
             self._look(healed)
         if not self.scarred:
             scenes.judge(replace(self.scene, medium=Picture(self.place)), run_dir)
+
+
+def _files(home: Path) -> dict[str, bytes]:
+    found = (path for path in home.rglob("*") if path.is_file())
+    return {str(path.relative_to(home)): path.read_bytes() for path in found}

@@ -56,6 +56,8 @@ class Line:
         self._under_way: dict[object, int] = {}
         self._lock = threading.Lock()
         self._inner: Backend | None = None
+        # Drive's client remembers what it made; each has connections of its own.
+        self._makes_anew = place.name == "drive"
 
     def clear(self) -> None:
         """Forget what was called; calls that were given up come to their end first."""
@@ -63,12 +65,14 @@ class Line:
         for thread in threading.enumerate():
             if thread.name.startswith("holdfast "):
                 thread.join(60)
+        if self._makes_anew:
+            self.proxy.hang_up()
         self.calls, self.slept = [], []
         self._given_up = 0
 
     def backend(self) -> Backend:
         """The place as the store gets it; the client is made once, except for Drive's."""
-        if self._inner is None or self._place.name == "drive":
+        if self._inner is None or self._makes_anew:
             opened = self._place.backend(endpoint=self.proxy.endpoint)
             assert isinstance(opened, RetryingBackend)
             self._inner = opened.inner

@@ -38,6 +38,10 @@ class Place:
         errors: how the server words its errors.
         exclusive: whether it claims that of many creators anywhere one wins.
         roles: whether rights can be taken away.
+        always_tls: whether the client speaks nothing else to any machine but this one, so that a
+            bit that flips in what the server says itself is noticed before it is read.
+        listings_lack: whether that can hide an entry of a listing: S3 is spoken over plain HTTP,
+            too, and what it says has no checksum.
         per_try: the most requests that one small call makes when nothing fails.
     """
 
@@ -51,6 +55,8 @@ class Place:
     errors: Literal["s3", "google"] = "s3"
     exclusive: bool = True
     roles: bool = False
+    always_tls: bool = False
+    listings_lack: bool = False
     per_try: int = 1
 
     def options(self, *, role: str = "owner", endpoint: str | None = None) -> dict[str, Any]:
@@ -107,6 +113,7 @@ def moto(home: Path) -> Iterator[Place]:
             server.environment(),
             server.endpoint,
             roles=True,
+            listings_lack=True,
         )
 
 
@@ -132,6 +139,7 @@ def rclone(home: Path) -> Iterator[Place]:
             server.environment(),
             server.endpoint,
             exclusive=False,
+            listings_lack=True,
         )
 
 
@@ -214,6 +222,7 @@ def drive(home: Path) -> Iterator[Place]:
             server.endpoint,
             errors="google",
             exclusive=False,
+            always_tls=True,
             per_try=12,
         )
         fill({})

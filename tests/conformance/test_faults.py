@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import share
-from tests.conformance import faults
+from tests.conformance import faults, troubles
 from tests.conformance.places import SERVED
 from tests.servers.proxy import FaultProxy
 
@@ -32,7 +32,7 @@ def play(request, place, lines, home) -> Iterator[faults.Play]:
 @pytest.mark.parametrize("place", SERVED, indirect=True)
 def test_a_fault_at_any_request_loses_nothing_and_shows_nothing_partial(play) -> None:
     count = play.requests()
-    cases = [(trouble, at) for trouble in faults.TROUBLES for at in range(1, count + 1)]
+    cases = [(trouble, at) for trouble in troubles.TROUBLES for at in range(1, count + 1)]
     if not share.LONG:
         some = OF_A_SAVE if play.scene.may_add and not play.scene.must_add else OF_ANOTHER
         cases = random.Random(play.scene.name).sample(cases, min(some, len(cases)))
@@ -50,12 +50,12 @@ def test_a_fault_at_any_request_loses_nothing_and_shows_nothing_partial(play) ->
     assert not broken, f"{len(broken)} of {len(cases)}:\n{listed}"
 
 
-@pytest.mark.parametrize("play", ["resume and save"], indirect=True)
+@pytest.mark.parametrize("play", OPERATIONS if share.LONG else ["resume and save"], indirect=True)
 @pytest.mark.parametrize("place", SERVED, indirect=True)
 def test_no_request_is_sent_on_to_another_host(play, place) -> None:
     with FaultProxy(place.endpoint) as other:
         numbers = list(range(1, play.requests() + 1))
         for at in numbers if share.LONG else numbers[::4]:
-            play.strike(faults.elsewhere(other.endpoint), at)
+            play.strike(troubles.elsewhere(other.endpoint), at)
 
         assert other.requests == []

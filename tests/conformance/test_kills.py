@@ -38,12 +38,11 @@ def test_a_process_killed_at_any_request_loses_nothing(victim) -> None:
         some = OF_ANOTHER if victim.scene.name in OTHERS else OF_A_SAVE
         points = random.Random(victim.scene.name).sample(points, min(some, len(points)))
 
-    broken, struck = {}, 0
+    broken = {}
     for when, at in points:
         try:
-            struck += victim.kill(when, at)
+            assert victim.kill(when, at)
         except Exception as error:  # whatever is wrong here, the next start is not well
             broken[when, at] = f"{type(error).__name__}: {error}"
 
     assert not broken, f"{len(broken)} of {len(points)}: {broken}"
-    assert struck >= len(points) * 0.8, "the harness struck too few requests to say anything"
