@@ -4,11 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH = PATH="$(CURDIR)/.venv-bench/bin:$$PATH" .venv-bench/bin/python -m benchmarks.suite
+BESIDE = .venv-bench/bin/python -m tests.beside
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types suite figures figures-resume bench bench-page bench-saves bench-training bench-restores \
-  bench-cloud bench-imports bench-hashes bench-transfers extras backends lock clean
+.PHONY: demo test lint types suite coverage torture fuzz mutants audit figures bench bench-page bench-saves bench-training bench-restores \
+  bench-cloud bench-imports bench-hashes bench-transfers beside beside-page extras backends lock clean
 
 demo: .venv/ready
 	$(BIN)/python examples/kill_and_resume.py
@@ -26,15 +27,52 @@ types: .venv/ready
 suite: .venv/ready
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# Kill points and flipped bits, Keras's callbacks beside Holdfast's. Takes some minutes.
+# Every branch of the code that commits, prunes, sweeps, and reads and writes manifests and paths.
+coverage: .venv/ready
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider @tests/mutation/tests.txt
+	$(BIN)/coverage report
+
+# That code broken at every place, one place at a time, and whether a test fails. Takes a quarter of
+# an hour; MODULES="removal publishing" takes less.
+mutants: .venv/ready
+	$(BIN)/python -m tests.mutation $(MODULES)
+
+# Keras runs that are killed hundreds of times, and whether they end the same. Takes some minutes.
 figures: .venv/ready
-	$(BIN)/python -m tests.crash.points
-	$(BIN)/python -m tests.crash.baselines
 	$(BIN)/python -m tests.crash.resumes
 
-# Only the last of these: runs that are killed hundreds of times, and whether they end the same.
-figures-resume: .venv/ready
-	$(BIN)/python -m tests.crash.resumes
+# Every promise against every fault in full numbers, as a table with its seeds; ends with an error if
+# anything was broken. Takes hours. CHECKS="R1 R3" plays some rows, SCALE=0.01 a hundredth of each,
+# SEED=739941 the same cases again.
+CHECKS ?= all
+SCALE ?= 1
+torture: .venv/ready
+	$(BIN)/python -m tests.torture $(CHECKS) --scale $(SCALE) $(if $(SEED),--seed $(SEED))
+
+# Records that Atheris makes up, led by the code that they reach; ends with the first that does harm.
+# Takes ten minutes; FOR=60 takes one.
+FOR ?= 600
+fuzz:
+	rm -rf .venv-fuzz && $(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet 'atheris>=3'
+	PYTHONPATH=src:. .venv-fuzz/bin/python -m tests.laws.guided -max_total_time=$(FOR) $(if $(SEED),-seed=$(SEED))
+	rm -rf .venv-fuzz
+
+# Known weaknesses of what the tests run with, by the advisories of PyPI.
+audit:
+	rm -rf .venv-audit && $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement tests/constraints.txt
+	rm -rf .venv-audit
+
+# The same kills, full disks, flipped bits and restarts for Holdfast, Keras's callbacks, Orbax and
+# TensorFlow. Takes some quarters of an hour; OPTIONS="--only Orbax --kills 8" takes less.
+beside: .venv-bench/ready
+	$(BESIDE) $(OPTIONS)
+
+# The same, written into the page about it.
+beside-page: .venv-bench/ready
+	$(BESIDE) $(OPTIONS) --page docs/explanation/beside-the-others.md
 
 # Saves, training beside them, restores, a cloud and imports: Holdfast beside Keras's callbacks, Orbax,
 # TensorFlow and what the machine can do at all. SIZES are MB of state. Takes half an hour.
@@ -98,4 +136,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-extras .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-extras .venv-backends .venv-audit .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

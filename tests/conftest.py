@@ -46,4 +46,4 @@ def apart() -> Iterator[Callable[..., Any]]:
     its child then does.
     """
     with process() as pool:
-        yield lambda function, *given: pool.submit(function, *given).result()
+        yield lambda function, *given, **named: pool.submit(function, *given, **named).result()

@@ -12,11 +12,11 @@ FLOORS = [
     "errors version",
     "record disk hashing parallel notices",
     "checkpoint",
-    "layout state",
-    "manifest",
+    "layout",
+    "manifest state",
     "retention writer backends",
     "staging catalog series",
-    "publishing removal fetching preflight",
+    "publishing removal fetching preflight pending",
     "store",
     "saver preemption",
     "cli keras tensorflow testing",
@@ -93,6 +93,18 @@ def test_only_the_last_of_one_line_of_modules_imports_what_is_optional() -> None
     strayed = {(name, room) for name, room in found if room not in allowed.get(name, [room])}
 
     assert not strayed
+
+
+def test_nothing_is_copied_or_removed_by_a_client_that_goes_through_a_tree_by_itself() -> None:
+    calls = [
+        (module, node.lineno)
+        for module in MODULES
+        for node in ast.walk(ast.parse((SOURCE / module).read_text()))
+        if isinstance(node, ast.Call)
+        and any(keyword.arg == "recursive" for keyword in node.keywords)
+    ]
+
+    assert not calls
 
 
 def test_the_bare_import_is_light() -> None:
