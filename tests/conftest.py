@@ -1,5 +1,6 @@
 """What tests of every folder use."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how to have a failure again."""
     if "failed" in terminalreporter.stats:
         terminalreporter.write_line(f"the share of this run: HOLDFAST_SEED={share.SEED}")
+
+
+def pytest_collection_finish() -> None:
+    """
+    What was imported is looked through no more for what may go.
+
+    With TensorFlow and Keras each look took a second, and there were a hundred of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
