@@ -28,8 +28,10 @@ def shared_model() -> Any:
 @pytest.fixture
 def model(shared_model: Any) -> Iterator[Any]:
     """The shared model, as if nobody had used it."""
-    kept = runs.values(shared_model)
+    kept, said = runs.values(shared_model), dict(shared_model._compile_config.config)
     yield shared_model
+    # Keras takes the optimizer out of it for an `.h5`, and a `.keras` file then says RMSprop.
+    shared_model._compile_config.config.update(said)
     variables = [*shared_model.variables, *shared_model.optimizer.variables]
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
