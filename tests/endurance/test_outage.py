@@ -6,6 +6,7 @@ Each run of the tests plays some outages, others each day; `make torture` plays 
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from holdfast.testing import MemoryBackend
 from tests import share
 from tests.crash.points import memory
 from tests.endurance import outage
+from tests.endurance.network import Network
 
 Fault = Callable[[pytest.MonkeyPatch], None]
 
@@ -123,12 +125,23 @@ def test_a_commit_whose_reply_was_lost_is_looked_at(apart) -> None:
     assert apart(is_caught, a_lost_reply_that_counts_as_a_failure, at_a_commit)
 
 
+class GoneAtACommit(Network):
+    """Whatever calls come before it, the one whose reply is lost creates a manifest."""
+
+    def _pass(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
+        if self._calls_left:
+            is_commit = verb == "create" and key.startswith(layout.MANIFESTS)
+            self._calls_left = 1 if is_commit else 2
+        return super()._pass(verb, key, call)
+
+
 def at_a_commit(seed: int, count: int) -> Iterator[str]:
     """The network goes while a manifest is created, and what was saved then is sent afterwards."""
-    plan = outage.Plan(3, 250.0, 2, calls=5, after=1, kinds=("refused",))
+    plan = outage.Plan(3, 250.0, 2, calls=1, after=1, kinds=("refused",))
     with memory() as folder:
         place, workspace = MemoryBackend(), folder / "workspace"
-        training = outage.Training(plan, place, workspace, random.Random(seed))
+        draw = random.Random(seed)
+        training = outage.Training(plan, place, workspace, draw, make=GoneAtACommit)
         yield outage.outlived(training, place, workspace)
         assert training.network.lost.startswith(layout.MANIFESTS)
 
