@@ -43,6 +43,11 @@ class Damaged:
         """A run can go on from what is left."""
         return self.left in USABLE
 
+    @property
+    def is_well(self) -> bool:
+        """Noticed and usable; two files of two checkpoints that changed places damage both."""
+        return self.is_noticed and (self.is_usable or self.damage == "swap")
+
     def do(self, folder: Path) -> None:
         """Damage what lies in a folder."""
         path = folder / self.file

@@ -23,7 +23,7 @@ def struck(seed: int, count: int) -> Iterator[str]:
             most = -(-(cases - len(done)) // (len(faults) - number))
             done += strike(whole, root / "struck", [fault], most=most, seed=seed)
         for each in done:
-            yield "" if each.is_usable and each.is_told else _told(whole, str(each), seed)
+            yield "" if each.is_well else _told(whole, str(each), seed)
 
 
 def harmed(seed: int, count: int) -> Iterator[str]:
@@ -37,9 +37,7 @@ def harmed(seed: int, count: int) -> Iterator[str]:
         for damage in DAMAGES:
             most = -(-cases // len(DAMAGES))
             for each in damaged(whole, root / "harmed", damage, most, seed=seed):
-                # Two files of two checkpoints that changed places have damaged both.
-                is_well = each.is_noticed and (each.is_usable or damage == "swap")
-                yield "" if is_well else _told(whole, str(each), seed)
+                yield "" if each.is_well else _told(whole, str(each), seed)
 
 
 def _wholes(count: int) -> Iterator[tuple[Whole, Path, int]]:

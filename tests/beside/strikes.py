@@ -56,6 +56,11 @@ class Strike:
         """The second save is there, or its caller was told that it may not be."""
         return self.heard in (None, "raised", "warned") or self.left == "second"
 
+    @property
+    def is_well(self) -> bool:
+        """Usable, and told where something was lost."""
+        return self.is_usable and self.is_told
+
     def __str__(self) -> str:
         told = "" if self.is_told else ", and nobody was told"
         return f"{self.fault} at call {self.at}, {self.call}: {self.left}{told}"

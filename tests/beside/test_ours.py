@@ -28,17 +28,13 @@ from tests.crash.points import memory
 def struck(whole: Whole, root: Path, faults: Sequence[Fault], most: int, seed: int) -> list[str]:
     """What is wrong after strikes."""
     found = strike(whole, root, faults, most=most, seed=seed)
-    return [str(each) for each in found if not (each.is_usable and each.is_told)]
+    return [str(each) for each in found if not each.is_well]
 
 
 def harmed(whole: Whole, root: Path, damages: Sequence[Damage], most: int, seed: int) -> list[str]:
-    """What is wrong after damage; two files of two checkpoints that changed places damage both."""
+    """What is wrong after damage."""
     found = [each for kind in damages for each in damaged(whole, root, kind, most, seed=seed)]
-    return [
-        str(each)
-        for each in found
-        if not (each.is_noticed and (each.is_usable or each.damage == "swap"))
-    ]
+    return [str(each) for each in found if not each.is_well]
 
 
 def hash_not_compared(patch: pytest.MonkeyPatch) -> None:
